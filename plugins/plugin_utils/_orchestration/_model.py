@@ -43,7 +43,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One service on one host. `estimates` holds the host's own seconds by step, over the service's."""
+    """One service on one host. `estimates` holds the host's own seconds by step, over the service's.
+
+    `drain_timeout`, `min_healthy_time` and `healthy_deadline` are set where the host's own differ from the service's.
+    """
 
     service: str
     host: str
@@ -52,6 +55,9 @@ class Instance:
     host_class: str | None = None
     servers: tuple[Server, ...] = ()
     estimates: Mapping[str, float] = field(default_factory=dict)
+    drain_timeout: float | None = None
+    min_healthy_time: float | None = None
+    healthy_deadline: float | None = None
 
     @property
     def name(self) -> str:
@@ -72,7 +78,8 @@ class Service:
     """A thing that is upgraded as one.
 
     `max_unavailable` is the budget as a number of instances, whatever the declaration said (`min_available`, a
-    percentage, `quorum`); `budget_text` is what it said. `health` names the kinds of checks declared ("http",
+    percentage, `quorum`); `budget_text` is what it said. It is 0 only where `method` is not roll. `outage_allowed`: the
+    declaration says in so many words that no instance needs to stay (`min_available: 0`). `health` names the kinds of checks declared ("http",
     "tcp", "command"; none: the container's own state only).
     """
 
@@ -81,6 +88,7 @@ class Service:
     depends_on: tuple[str, ...] = ()
     max_unavailable: int = 1
     budget_text: str = "max_unavailable: 1"
+    outage_allowed: bool = False
     quorum: bool = False
     failure_domain: str | None = None
     canary: int = 0
