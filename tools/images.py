@@ -1,0 +1,467 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds the lab's container images, on machines with and without an image registry.
+
+    tools/images.py haproxy-3.0 keystone-29.1.0      builds what is missing of these, and what they stand on
+    tools/images.py                                  lists every image it can build
+    tools/images.py --remove                         removes every image that it ever built
+
+An image is rebuilt only when its recipe, or a recipe below it, changed: each carries its recipe's digest as a label.
+
+The steps run in a container that is then committed, not in `docker build`: so what only this machine needs to reach its
+package registries (CA bundle, proxies, pip's settings) is there while the steps run, and in no image afterwards. It also
+needs no buildx, which Debian's Docker does not have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache" / "images"
+LABEL = "rondo.upgrade.recipe"
+CLIENT_TIMEOUT = 1800
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An image: `steps` is a shell script run on top of `base`; `changes` is the image's configuration (Dockerfile words).
+
+    Without a `base` it is Debian's release `suite`, pulled from a registry or else made by mmdebstrap.
+    """
+
+    reference: str
+    base: str = ""
+    suite: str = ""
+    steps: str = ""
+    changes: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        below = recipe(self.base).digest if self.base else ""
+        parts = [self.reference, below, self.suite, self.steps, *self.changes, json.dumps(self.files, sort_keys=True)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+APT = """
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+apt-get -qq -y install --no-install-recommends {packages} >/dev/null
+apt-get clean
+rm -rf /var/lib/apt/lists/*
+"""
+
+BASE_PACKAGES = ("ca-certificates", "procps", "python3")
+
+HAPROXY_START = """#!/bin/sh
+# Master and worker, as distributions run it: a reload keeps the listening sockets.
+set -eu
+mkdir -p /run/haproxy
+rm -f /run/haproxy/*.sock
+exec haproxy -W -db -S /run/haproxy/master.sock,mode,660 -f /etc/haproxy/haproxy.cfg
+"""
+
+KEEPALIVED_START = """#!/bin/sh
+# A container that was killed leaves its pid files, and keepalived then takes itself for running.
+set -eu
+rm -f /run/keepalived*.pid /run/vrrp.pid /run/checkers.pid
+exec keepalived --dont-fork --log-console --vrrp
+"""
+
+MARIADB_START = """#!/bin/sh
+set -eu
+mkdir -p /run/mysqld
+chown mysql:mysql /run/mysqld
+if [ ! -d /var/lib/mysql/mysql ]; then
+    mariadb-install-db --user=mysql --datadir=/var/lib/mysql --skip-test-db >/dev/null
+fi
+exec mariadbd --user=mysql --bind-address=0.0.0.0 --skip-name-resolve --max-connections=500 \\
+    --innodb-flush-log-at-trx-commit=2 "$@"
+"""
+
+# The image whose instances start and never become healthy: everything is like the good one's but the answer.
+UNHEALTHY_APPLICATION = '''
+def application(environ, start_response):
+    body = b'{"error": "this image is broken on purpose"}'
+    start_response("503 Service Unavailable", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
+'''
+
+# Keystone reads its policy at the first request; concurrent first requests are then refused with 403.
+KEYSTONE_GUNICORN = '''
+import os
+
+bind = "0.0.0.0:5000"
+wsgi_app = os.environ.get("KEYSTONE_WSGI", "keystone.server.wsgi:initialize_public_application()")
+preload_app = True
+worker_class = "gthread"
+workers = 1
+threads = 8
+keepalive = 75
+timeout = 120
+graceful_timeout = 30
+accesslog = None
+errorlog = "-"
+pidfile = None
+
+
+def when_ready(server):
+    if "keystone" in wsgi_app:
+        from keystone.common.rbac_enforcer import enforcer
+
+        enforcer.RBACEnforcer()._enforcer.load_rules()
+'''
+
+KEYSTONE_STEPS = APT.format(packages="python3-venv") + """
+python3 -m venv /opt/keystone
+/opt/keystone/bin/pip --quiet install --no-compile keystone=={version} pymysql python-memcached pymemcache gunicorn
+/opt/keystone/bin/python -m compileall -q -j 2 /opt/keystone/lib || true
+find /opt/keystone -type d -name tests -prune -exec rm -rf {{}} +
+ln -s /opt/keystone/bin/keystone-manage /usr/local/bin/keystone-manage
+useradd --system --uid 42425 --no-create-home keystone
+mkdir -p /etc/keystone /var/log/keystone
+chown keystone /var/log/keystone
+"""
+
+KEYSTONE_CHANGES = (
+    "ENV OS_KEYSTONE_CONFIG_DIR=/etc/keystone",
+    "USER keystone",
+    'CMD ["/opt/keystone/bin/gunicorn", "--config", "/opt/keystone/gunicorn.conf.py"]',
+)
+
+
+def keystone(version: str) -> Recipe:
+    return Recipe(
+        reference=f"rondo/keystone:{version}",
+        base="base",
+        steps=KEYSTONE_STEPS.format(version=version),
+        changes=(*KEYSTONE_CHANGES, f"LABEL org.opencontainers.image.version={version}"),
+        files={"/opt/keystone/gunicorn.conf.py": KEYSTONE_GUNICORN},
+    )
+
+
+def keystone_unhealthy(version: str) -> Recipe:
+    return Recipe(
+        reference=f"rondo/keystone:{version}-unhealthy",
+        base=f"keystone-{version}",
+        steps="true",
+        changes=("ENV KEYSTONE_WSGI=unhealthy:application", "ENV PYTHONPATH=/opt/unhealthy", *KEYSTONE_CHANGES[1:]),
+        files={"/opt/unhealthy/unhealthy.py": UNHEALTHY_APPLICATION},
+    )
+
+
+RECIPES: dict[str, Recipe] = {
+    "base": Recipe(reference="rondo/base:trixie", suite="trixie"),
+    "base-bookworm": Recipe(reference="rondo/base:bookworm", suite="bookworm"),
+    "haproxy-3.0": Recipe(
+        reference="rondo/haproxy:3.0",
+        base="base",
+        steps=APT.format(packages="haproxy"),
+        changes=('CMD ["/usr/local/bin/start-haproxy"]',),
+        files={"/usr/local/bin/start-haproxy": HAPROXY_START},
+    ),
+    "haproxy-2.6": Recipe(
+        reference="rondo/haproxy:2.6",
+        base="base-bookworm",
+        steps=APT.format(packages="haproxy"),
+        changes=('CMD ["/usr/local/bin/start-haproxy"]',),
+        files={"/usr/local/bin/start-haproxy": HAPROXY_START},
+    ),
+    "node": Recipe(
+        reference="rondo/node:trixie",
+        base="base",
+        steps=APT.format(packages="openssh-server python3-docker iproute2")
+        + "mkdir -p /run/sshd /root/.ssh\nrm -f /etc/ssh/ssh_host_*\npasswd -d root >/dev/null\n",
+        changes=('CMD ["/usr/local/bin/start-node"]',),
+        files={
+            # The host keys are made at the first start: keys in an image would be everybody's.
+            "/usr/local/bin/start-node": "#!/bin/sh\nset -eu\nmkdir -p /run/sshd\nssh-keygen -q -A\n"
+            "exec /usr/sbin/sshd -D -e -o UseDNS=no -o PermitRootLogin=prohibit-password -o MaxSessions=100 "
+            "-o MaxStartups=200 -o UsePAM=no\n"
+        },
+    ),
+    "keepalived": Recipe(
+        reference="rondo/keepalived:2.3",
+        base="base",
+        steps=APT.format(packages="keepalived iproute2 curl"),
+        changes=('CMD ["/usr/local/bin/start-keepalived"]',),
+        files={"/usr/local/bin/start-keepalived": KEEPALIVED_START},
+    ),
+    "mariadb": Recipe(
+        reference="rondo/mariadb:11.8",
+        base="base",
+        steps=APT.format(packages="mariadb-server") + "rm -rf /var/lib/mysql/*\n",
+        changes=('CMD ["/usr/local/bin/start-mariadb"]',),
+        files={"/usr/local/bin/start-mariadb": MARIADB_START},
+    ),
+    "memcached": Recipe(
+        reference="rondo/memcached:1.6",
+        base="base",
+        steps=APT.format(packages="memcached"),
+        changes=('CMD ["memcached", "-u", "memcache", "-l", "0.0.0.0", "-m", "64", "-c", "1024"]',),
+    ),
+    "keystone-28.1.0": keystone("28.1.0"),
+    "keystone-29.1.0": keystone("29.1.0"),
+    "keystone-29.1.0-unhealthy": keystone_unhealthy("29.1.0"),
+    "keystone-30.0.0": keystone("30.0.0"),
+}
+
+
+class ImageError(Exception):
+    """An image can't be built; the text says which, why, and what would help."""
+
+
+def recipe(name: str) -> Recipe:
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise ImageError(f"no image is called '{name}'; there are: {', '.join(RECIPES)}") from None
+
+
+def name_of(reference: str) -> str | None:
+    """The recipe's name for an image reference such as `rondo/keystone:29.1.0`; None: not one of ours."""
+    return next((name for name, one in RECIPES.items() if one.reference == reference), None)
+
+
+def say(text: str) -> None:
+    print(f"images: {text}", flush=True)
+
+
+def docker(*words: str, stdin: str | None = None, env: dict[str, str] | None = None, timeout: float = CLIENT_TIMEOUT) -> str:
+    """The output of a docker command. Raises ImageError with what the engine said."""
+    done = subprocess.run(
+        ["docker", *words],
+        input=stdin if stdin is not None else "",
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(env or {})},
+        check=False,
+    )
+    if done.returncode:
+        raise ImageError(f"docker {' '.join(words[:2])} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
+    return done.stdout.strip()
+
+
+def is_current(one: Recipe) -> bool:
+    try:
+        return docker("image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL}"}}}}', one.reference) == one.digest
+    except ImageError:
+        return False
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def ensure(name: str) -> str:
+    """Builds the image unless it is there and current. Returns its reference."""
+    one = recipe(name)
+    if is_current(one):
+        return one.reference
+    if one.base:
+        ensure(one.base)
+    with locked(name):
+        if is_current(one):
+            return one.reference
+        began = time.monotonic()
+        say(f"building {one.reference}")
+        if one.base:
+            _build(one, recipe(one.base).reference, one.steps)
+        else:
+            _debian(one)
+        say(f"built {one.reference} in {time.monotonic() - began:.0f} s")
+    return one.reference
+
+
+def _changes(one: Recipe) -> list[str]:
+    return [word for change in (*one.changes, f"LABEL {LABEL}={one.digest}") for word in ("--change", change)]
+
+
+def _debian(one: Recipe) -> None:
+    """Debian's own image where a registry answers at once; else the same made from Debian's packages."""
+    public = f"debian:{one.suite}-slim"
+    try:
+        docker("pull", "--quiet", public, timeout=120)
+    except (ImageError, subprocess.TimeoutExpired):
+        say(f"no registry gives {public}: making it from Debian's packages")
+    else:
+        _build(one, public, APT.format(packages=" ".join(BASE_PACKAGES)))
+        return
+    _require_mmdebstrap()
+    tarball = CACHE / f"{one.suite}.tar"
+    if not tarball.exists():
+        partial = CACHE / f"{one.suite}.partial.tar"
+        words = [
+            "mmdebstrap", "--variant=minbase", "--quiet", f"--include={','.join(BASE_PACKAGES)}",
+            '--customize-hook=rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin',
+            '--dpkgopt=path-exclude=/usr/share/man/*', '--dpkgopt=path-exclude=/usr/share/doc/*',
+            '--dpkgopt=path-exclude=/usr/share/locale/*',
+            one.suite, str(partial),
+        ]  # fmt: skip
+        keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+        if keyring.exists():
+            words.insert(1, f"--keyring={keyring}")
+        if os.getuid() != 0:
+            words[:0] = ["sudo", "-n", "--preserve-env=http_proxy,https_proxy,no_proxy"]
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CLIENT_TIMEOUT, check=False)
+        if done.returncode:
+            raise ImageError(f"mmdebstrap {one.suite} failed: {done.stderr.strip()[-2000:]}")
+        partial.replace(tarball)
+    docker("import", *_changes(one), str(tarball), one.reference)
+
+
+def _require_mmdebstrap() -> None:
+    if shutil.which("mmdebstrap"):
+        return
+    if not shutil.which("apt-get"):
+        raise ImageError(
+            "no image registry is in reach, and mmdebstrap, which could make the base image without one, is not installed: "
+            "install mmdebstrap, or make debian:trixie-slim pullable"
+        )
+    with locked("apt"):
+        if shutil.which("mmdebstrap"):
+            return
+        say("installing Debian's package mmdebstrap")
+        sudo = [] if os.getuid() == 0 else ["sudo", "-n"]
+        for words in (
+            ["apt-get", "-qq", "update"],
+            ["apt-get", "-qq", "-y", "install", "--no-install-recommends", "mmdebstrap", "debian-archive-keyring"],
+        ):
+            done = subprocess.run(
+                [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", *words],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CLIENT_TIMEOUT, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                raise ImageError(f"{' '.join(words)} failed: {done.stderr.strip()[-1000:]}")
+
+
+def _build(one: Recipe, base: str, steps: str) -> None:
+    bundle, env = reach()
+    mounts = ["--volume", f"{bundle}:/run/build/ca.pem:ro"] if bundle else []
+    # The host's network: a bridge's own MTU and DNS are one more thing that can be wrong while packages are fetched.
+    container = docker(
+        "run", "--detach", "--init", "--network", "host", "--user", "0:0", "--tmpfs", "/run/build:exec", *mounts,
+        "--label", "rondo.upgrade.build=1", "--entrypoint", "sleep", base, "infinity",
+    )  # fmt: skip
+    try:
+        passed = [word for key in env for word in ("--env", key)]
+        _script(container, passed, env, f"set -eu\n{steps}")
+        for path, text in one.files.items():
+            mode = "0755" if text.startswith("#!") else "0644"
+            docker("exec", "--interactive", "--user", "0:0", container, "sh", "-c",
+                   f"mkdir -p {Path(path).parent} && cat >{path} && chmod {mode} {path}", stdin=text)  # fmt: skip
+        docker("commit", "--pause=false", "--change", "ENTRYPOINT []", *_changes(one), container, one.reference)
+    finally:
+        docker("rm", "--force", "--volumes", container)
+
+
+def _script(container: str, passed: list[str], env: dict[str, str], script: str) -> None:
+    for attempt in (1, 2, 3):
+        try:
+            docker("exec", "--interactive", "--user", "0:0", *passed, container, "sh", "-s", stdin=script, env=env)
+            return
+        except ImageError as error:
+            # Registries have bad moments; the steps can be run again over what they left.
+            if attempt == 3:
+                raise
+            say(f"a step failed, trying again: {str(error).splitlines()[-1]}")
+            time.sleep(5 * attempt)
+
+
+@functools.cache
+def reach() -> tuple[str | None, dict[str, str]]:
+    """How this machine reaches its package registries: the CA bundle (a path, or None), and the environment for the steps."""
+    env = {key: os.environ[key] for key in os.environ if key.lower() in ("http_proxy", "https_proxy", "no_proxy")}
+    settings = _pip_settings()
+    bundle = next(
+        (
+            path
+            for path in (settings.pop("cert", None), *map(os.environ.get, ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")))
+            if path and Path(path).is_file()
+        ),
+        None,
+    )
+    if bundle:
+        env.update(dict.fromkeys(("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), "/run/build/ca.pem"))
+    for key, value in settings.items():
+        # Folders of this machine are not there inside a container.
+        words = [word for word in value.split() if "://" in word and not word.startswith("file:")]
+        if key == "trusted-host" or key == "proxy":
+            words = value.split()
+        if words:
+            env[f"PIP_{key.upper().replace('-', '_')}"] = " ".join(words)
+    env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    env["PIP_NO_CACHE_DIR"] = "1"
+    env["PIP_ROOT_USER_ACTION"] = "ignore"
+    env["PIP_DEFAULT_TIMEOUT"] = "60"
+    return bundle, env
+
+
+def _pip_settings() -> dict[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    found: dict[str, str] = {}
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition("=")
+        section, _, name = key.strip().rpartition(".")
+        if name in ("cert", "index-url", "extra-index-url", "trusted-host", "proxy") and section in ("global", "install", ":env:"):
+            found[name] = value.strip().strip("'\"").replace("\\n", " ")
+    return found
+
+
+def remove_all() -> int:
+    """Removes every image that carries our label, newest first. Returns how many."""
+    listed = docker("image", "ls", "--filter", f"label={LABEL}", "--format", "{{.Repository}}:{{.Tag}}").split()
+    ours = [reference for reference in listed if reference.startswith("rondo/")]
+    if ours:
+        docker("image", "rm", "--force", *ours)
+    return len(ours)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Builds the lab's container images.")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="which to build; none: list them")
+    parser.add_argument("--remove", action="store_true", help="remove every image built by this program")
+    options = parser.parse_args()
+    try:
+        if options.remove:
+            say(f"removed {remove_all()} images")
+        elif not options.images:
+            for name, one in RECIPES.items():
+                print(f"{name:28} {one.reference}")
+        elif platform.system() != "Linux":
+            raise ImageError("the images are built on Linux only")
+        else:
+            for name in options.images:
+                ensure(name)
+    except (ImageError, subprocess.TimeoutExpired) as error:
+        print(f"images: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
