@@ -363,7 +363,7 @@ def _build(one: Recipe, base: str, steps: str) -> None:
     # The host's network: a bridge's own MTU and DNS are one more thing that can be wrong while packages are fetched.
     container = docker(
         "run", "--detach", "--init", "--network", "host", "--user", "0:0", "--tmpfs", "/run/build:exec", *mounts,
-        "--label", "rondo.upgrade.build=1", "--entrypoint", "sleep", base, "infinity",
+        base, "sleep", "infinity",
     )  # fmt: skip
     try:
         passed = [word for key in env for word in ("--env", key)]
@@ -372,7 +372,7 @@ def _build(one: Recipe, base: str, steps: str) -> None:
             mode = "0755" if text.startswith("#!") else "0644"
             docker("exec", "--interactive", "--user", "0:0", container, "sh", "-c",
                    f"mkdir -p {Path(path).parent} && cat >{path} && chmod {mode} {path}", stdin=text)  # fmt: skip
-        docker("commit", "--pause=false", "--change", "ENTRYPOINT []", *_changes(one), container, one.reference)
+        docker("commit", "--pause=false", *_changes(one), container, one.reference)
     finally:
         docker("rm", "--force", "--volumes", container)
 
