@@ -66,7 +66,7 @@ def layers(services: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     while waiting:
         ready = [name for name in waiting if all(other in depth for other in depends_on[name] if other in depends_on)]
         for name in ready or waiting:
-            depth[name] = 1 + max((depth.get(other, 0) for other in depends_on[name]), default=-1)
+            depth[name] = 1 + max((depth.get(other, -1) for other in depends_on[name]), default=-1)
         waiting = [name for name in waiting if name not in depth]
     found: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
     for name, layer in depth.items():
@@ -99,9 +99,8 @@ def _dependencies(services: Sequence[Mapping[str, Any]], busy: set[str]) -> tupl
                 from_x, from_y = place[other][0] + width, place[other][1] + _BOX[1] / 2
                 bend = (from_x + x) / 2
                 to_y = y + _BOX[1] / 2
-                parts.append(
-                    f'<path class="line" marker-end="url(#tip)" d="M{from_x},{from_y} C{bend},{from_y} {bend},{to_y} {x},{to_y}"/>'
-                )
+                curve = f"M{from_x},{from_y} C{bend},{from_y} {bend},{to_y} {x},{to_y}"
+                parts.append(f'<path class="line" marker-end="url(#tip)" d="{curve}"/>')
     for service in services:
         x, y = place[service["name"]]
         css = "box" if service["name"] in busy else "idle"
