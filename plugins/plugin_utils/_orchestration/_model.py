@@ -78,9 +78,9 @@ class Service:
     """A thing that is upgraded as one.
 
     `max_unavailable` is the budget as a number of instances, whatever the declaration said (`min_available`, a
-    percentage, `quorum`); `budget_text` is what it said. It is 0 only where `method` is not roll. `outage_allowed`: the
-    declaration says in so many words that no instance needs to stay (`min_available: 0`). `health` names the kinds of checks declared ("http",
-    "tcp", "command"; none: the container's own state only).
+    percentage, `quorum`); `budget_text` is what it said. It is 0 only where instances need not go out to be replaced.
+    `outage_allowed`: the declaration says in so many words that no instance needs to stay (`min_available: 0`).
+    `health` names the kinds of checks declared ("http", "tcp", "command"; none: the container's own state only).
     """
 
     name: str

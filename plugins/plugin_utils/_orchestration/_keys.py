@@ -1,0 +1,128 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which keys a declaration has, how each is read, and what holds where it is absent. docs/declaration.md explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._model import METHODS
+from ._sizes import sizes_of
+from ._spec import (
+    Key,
+    Section,
+    Wrong,
+    command,
+    count,
+    count_or_percent,
+    duration,
+    endpoint,
+    expression,
+    flag,
+    headers,
+    http_status,
+    identifier,
+    kind,
+    list_of,
+    not_empty,
+    one_of,
+    pattern,
+    rate,
+    text,
+    url,
+)
+
+ROOT = "upgrade_services"
+HTTP_KEYS = ("method", "status", "headers", "body", "json")
+
+
+def _directory(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Wrong(f"is {kind(value)}, not a path", "write a directory's path")
+    return str(value)
+
+
+def _arity(value: Any) -> tuple[str, int, int]:
+    rule = str(value) if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)) else ""
+    if (sizes := sizes_of(rule)) is None:
+        raise Wrong("is not a rule for a group's size", 'write such as "3", "1+2n" or "2+n"')
+    return rule, *sizes
+
+
+ARTIFACT = Section(
+    {
+        "container": Key(identifier),
+        "image": Key(text),
+        "packages": Key(not_empty(list_of(text, "[keystone, python3-keystone]"))),
+        "version": Key(text),
+        "host_image": Key(text),
+    }
+)
+HEALTH = Section(
+    {
+        "http": Key(url),
+        "method": Key(one_of("GET", "HEAD", "POST", "PUT", "OPTIONS"), "GET"),
+        "status": Key(not_empty(list_of(http_status, "[200]")), (200,)),
+        "headers": Key(headers, secret=True),
+        "body": Key(pattern),
+        "json": Key(expression),
+        "tcp": Key(endpoint),
+        "command": Key(command, False, secret=True),
+        "interval": Key(duration(positive=True), 2.0),
+        "timeout": Key(duration(positive=True), 5.0),
+        "min_healthy_time": Key(duration(), 10.0),
+        "healthy_deadline": Key(duration(positive=True), 120.0),
+    }
+)
+BALANCER = Section(
+    {
+        "backends": Key(not_empty(list_of(text, "[keystone_internal_back]")), ()),
+        "server": Key(text),
+    },
+    needs=("backends",),
+)
+DATABASE = Section({step: Key(command, False, secret=True) for step in ("expand", "migrate", "contract", "check")})
+ESTIMATES = Section(
+    {step: Key(duration(positive=True)) for step in ("stage", "replace", "expand", "migrate", "contract")}
+)
+HOOKS = Section({"before": Key(identifier), "after": Key(identifier)})
+SERVICE = Section(
+    {
+        "hosts": Key(text, shared=True),
+        "depends_on": Key(list_of(identifier, "[mariadb, memcached]"), (), shared=True),
+        "artifact": ARTIFACT,
+        "min_available": Key(count_or_percent("quorum"), shared=True),
+        "max_unavailable": Key(count_or_percent(), shared=True),
+        "quorum": Key(flag, False, shared=True),
+        "failure_domain": Key(text, shared=True),
+        "canary": Key(count(), 0, shared=True),
+        "bake_time": Key(duration(), 0.0, shared=True),
+        "version_skew": Key(flag, True, shared=True),
+        "active_passive": Key(flag, False, shared=True),
+        "arity": Key(_arity, shared=True),
+        "method": Key(one_of("auto", *METHODS), "auto", shared=True),
+        "second_copy": Key(flag, False, shared=True),
+        "balancer": BALANCER,
+        "health": HEALTH,
+        "drain_timeout": Key(duration(), 60.0),
+        "database": DATABASE,
+        "max_failures": Key(count(), 0, shared=True),
+        "estimates": ESTIMATES,
+        "hooks": HOOKS,
+    },
+    needs=("artifact",),
+)
+PER_HOST = Section(
+    {name: SERVICE.keys[name] for name in ("artifact", "balancer", "health", "drain_timeout", "estimates")},
+    needs=("artifact",),
+)
+FLEET: Mapping[str, Key] = {
+    "upgrade_balancers": Key(text),
+    "upgrade_max_hosts_out": Key(count(1)),
+    "upgrade_stage_bandwidth": Key(rate),
+    "upgrade_max_failures": Key(count(), 0),
+    "upgrade_on_failure": Key(one_of("stop", "revert"), "stop"),
+    "upgrade_directory": Key(_directory, "build"),
+}
