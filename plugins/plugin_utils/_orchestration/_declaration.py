@@ -29,6 +29,7 @@ from ._sizes import (
     fits,
     from_max_unavailable,
     from_min_available,
+    instances,
     with_quorum,
 )
 from ._spec import Key, Problem, Problems, Values, Wrong, kind, listed, nearest, path_of, read_section, service_name
@@ -105,12 +106,12 @@ class _Reader:
         self._check_canary(values, len(hosts))
         budget = self._budget(values, len(hosts))
         domains = self._domains(values, hosts)
-        instances = tuple(self._instance(host, values, domains.get(host)) for host in hosts)
-        backends = dict.fromkeys(server.backend for instance in instances for server in instance.servers)
+        members = tuple(self._instance(host, values, domains.get(host)) for host in hosts)
+        backends = dict.fromkeys(server.backend for instance in members for server in instance.servers)
         health, database = values["health"], values["database"]
         return Service(
             name=self.name,
-            instances=instances,
+            instances=members,
             depends_on=values["depends_on"],
             max_unavailable=budget.max_unavailable,
             budget_text=budget.text,
@@ -134,7 +135,7 @@ class _Reader:
             hooks=tuple(values["hooks"][when] for when in ("before", "after") if values["hooks"][when]),
         )
 
-    def _add(self, key: str, wrong: str, remedy: str, *, value: object = "", host: str = "") -> None:
+    def _add(self, key: str, wrong: str, remedy: str, *, value: object = None, host: str = "") -> None:
         self.problems.add(f"{self.path}.{key}", wrong, remedy, value=value, host=host)
 
     def _hosts(self, values: Values) -> tuple[str, ...]:
@@ -230,13 +231,13 @@ class _Reader:
         rule, base, step = values["arity"]
         if not fits(size, base, step):
             remedy = f"make it one of {allowed_sizes(size, base, step)} instances, or correct the rule"
-            self._add("arity", f"does not allow {size} instances", remedy, value=rule)
+            self._add("arity", f"does not allow {instances(size)}", remedy, value=rule)
 
     def _check_canary(self, values: Values, size: int) -> None:
         if size and values["canary"] >= size:
             remedy = f"choose at most {size - 1}" if size > 1 else "drop it: a single instance has no canary"
-            wrong = f"leaves nothing to go after the canary: {values['canary']} of {size} instances"
-            self._add("canary", wrong, remedy)
+            wrong = f"leaves none to go after the canary: there are {instances(size)}"
+            self._add("canary", wrong, remedy, value=values["canary"])
 
     def _budget(self, values: Values, size: int) -> Size:
         stay, out = values["min_available"], values["max_unavailable"]
@@ -251,7 +252,7 @@ class _Reader:
             budget = self._sized(values, size)
             self._check_room(values, size, budget)
         except Impossible as impossible:
-            self._add(key, impossible.wrong, impossible.remedy, value=stay if stay is not None else out or "")
+            self._add(key, impossible.wrong, impossible.remedy, value=out if stay is None else stay)
             return Size(1, "max_unavailable: 1")
         return budget
 
@@ -266,14 +267,14 @@ class _Reader:
         return with_quorum(size, budget, asked=isinstance(out, int)) if values["quorum"] else budget
 
     def _check_room(self, values: Values, size: int, budget: Size) -> None:
-        """A budget of nothing is possible only where nothing needs to be out; a single instance is `_methods`' matter."""
+        """A budget of nothing is possible only where nothing needs to be out; a lone instance is for `_methods`."""
         method = values["method"]
         if budget.max_unavailable or method in ("hold", "side_by_side", "held_switch"):
             return
         if method == "auto" and (size == 1 or values["second_copy"]):
             return
         raise Impossible(
-            f"nothing may ever be out, so nothing can be replaced ({budget.text})",
+            f"lets nothing be out, so nothing could be replaced ({budget.text})",
             "let one be out, add an instance, or declare second_copy: true (start new beside old) where there is room",
         )
 
@@ -339,7 +340,7 @@ class _Reader:
         for name, key in SERVICE.keys.items():
             if isinstance(key, Key) and key.shared and spec.get(name) != self.spec.get(name):
                 remedy = "it counts for the whole service: set it where every host and the controller see it"
-                self._add(name, "differs from what the controller sees", remedy, value=spec.get(name, ""), host=host)
+                self._add(name, "differs from what the controller sees", remedy, value=spec.get(name), host=host)
 
     def _add_unknown(self, name: object, host: str) -> None:
         self.problems.add(path_of(self.path, name), "is not a key here", nearest(name, SERVICE.keys), host=host)

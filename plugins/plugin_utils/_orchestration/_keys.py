@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which keys a declaration has, how each is read, and what holds where it is absent. docs/declaration.md explains them."""
+"""Which keys a declaration has, how each is read, and its default. docs/declaration.md explains each."""
 
 from __future__ import annotations
 

@@ -57,8 +57,8 @@ def from_min_available(size: int, stay: int | Percent | str) -> Size:
         text = f"min_available: {least} of {size}"
     if least > size:
         raise Impossible(
-            f"{least} of {size} can't stay: there are only {_instances(size)}",
-            f"lower it to {max(size - 1, 0)}, or add {_instances(least - size + 1)}",
+            f"asks {least} to stay, and there are only {instances(size)} ({size} - {least} = {size - least})",
+            f"lower it to {max(size - 1, 0)}, or add {instances(least - size + 1)}",
         )
     return Size(size - least, f"{text}, so {size - least} may be out", outage_allowed=least == 0)
 
@@ -77,7 +77,7 @@ def from_max_unavailable(size: int, out: int | Percent, *, second_copy: bool) ->
         return Size(most, text, outage_allowed=out.value == 100)
     if out >= size > 1:
         raise Impossible(
-            f"{out} of {size} may be out, so {size} - {size} = 0 would stay",
+            f"lets all {size} instances out ({size} - {size} = 0 would stay)",
             f'lower it to {size - 1} at most, or permit the outage with "min_available: 0"',
         )
     return Size(min(out, size), f"max_unavailable: {out}")
@@ -88,9 +88,9 @@ def with_quorum(size: int, budget: Size, *, asked: bool) -> Size:
     spare = size - majority(size)
     if asked and budget.max_unavailable > spare:
         raise Impossible(
-            f"{budget.max_unavailable} of {size} out leaves {size - budget.max_unavailable}, "
+            f"leaves {size} - {budget.max_unavailable} = {size - budget.max_unavailable}, "
             f"but a majority of {size} is {majority(size)}",
-            f"lower max_unavailable to {spare} at most, or drop quorum",
+            f"lower it to {spare} at most, or drop quorum",
         )
     text = f"{budget.text}, and a majority stays ({majority(size)} of {size})"
     return Size(min(budget.max_unavailable, spare), text)
@@ -119,5 +119,5 @@ def allowed_sizes(size: int, base: int, step: int) -> str:
     return ", ".join(str(first + index * step) for index in range(3)) + ", ..."
 
 
-def _instances(count: int) -> str:
+def instances(count: int) -> str:
     return f"{count} instance" + ("" if count == 1 else "s")
