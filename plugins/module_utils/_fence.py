@@ -1,0 +1,144 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fence: a small file on the balancer's host that says which run may change its tables.
+
+The journal's lock keeps two runs of one controller apart. Two controllers don't share a journal: the fence is the
+guard that lies with the cluster itself. The file holds the owner and its token; its modification time is the owner's
+last sign of life. Tokens of one owner only grow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+import time
+from typing import Any, Dict, Iterator, Optional
+
+DEFAULT_PATH = "/run/rondo-upgrade.fence"
+
+
+class FenceError(Exception):
+    """The fence refuses, or can't be read; the text is one line for people."""
+
+
+@contextlib.contextmanager
+def locked(directory: str, timeout: float) -> Iterator[None]:
+    """Hold the advisory lock on a directory, so that no lock file is left behind.
+
+    `timeout` in seconds. Raises `FenceError` if the directory can't be opened or another process keeps the lock.
+    """
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise FenceError("%s: can't be opened (%s)" % (directory, error.strerror)) from error
+    try:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise FenceError(
+                        "%s: another process has kept the lock on this directory for %g s" % (directory, timeout)
+                    ) from error
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(handle)
+
+
+class Fence:
+    """The fence file at `path`. Callers that write hold `locked(fence.directory)`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.directory = os.path.dirname(os.path.abspath(path))
+
+    def read(self) -> Optional[Dict[str, Any]]:
+        """`{owner, token, age}` (age in seconds), or None where nothing is claimed. Raises `FenceError`."""
+        try:
+            with open(self.path, encoding="utf-8") as stream:
+                content = json.load(stream)
+                age = time.time() - os.fstat(stream.fileno()).st_mtime
+            return {"owner": str(content["owner"]), "token": int(content["token"]), "age": max(0.0, age)}
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise FenceError("%s: can't be read (%s)" % (self.path, error.strerror)) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise FenceError(
+                "%s: is not a fence; if no upgrade runs on this cluster, remove the file" % self.path
+            ) from error
+
+    def write(self, owner: str, token: int) -> None:
+        """Replace the file in one step. Raises `FenceError`."""
+        try:
+            handle, draft = tempfile.mkstemp(prefix=".rondo-upgrade-", dir=self.directory)
+        except OSError as error:
+            raise FenceError("%s: can't be written (%s)" % (self.path, error.strerror)) from error
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                json.dump({"owner": owner, "token": token}, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(draft, 0o644)
+            os.rename(draft, self.path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
+            raise FenceError("%s: can't be written (%s)" % (self.path, error.strerror)) from error
+
+    def touch(self) -> None:
+        """Show a sign of life. A fence that went away with a reboot of its host is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.path)
+
+    def remove(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+    def refusal(self, owner: str, token: int, stale_after: float) -> Optional[str]:
+        """Why this owner may not claim with this token, or None. `stale_after` in seconds. Raises `FenceError`."""
+        there = self.read()
+        if there is None:
+            return None
+        by_hand = "if that run is surely dead, release it: haproxy_fence state=released owner=%s token=%d" % (
+            there["owner"],
+            there["token"],
+        )
+        if token < there["token"]:
+            return "%s: %s holds the newer token %d, this run has %d; %s" % (
+                self.path,
+                there["owner"],
+                there["token"],
+                token,
+                by_hand,
+            )
+        if owner != there["owner"] and there["age"] < stale_after:
+            return "%s: %s was at work %.0f s ago (stale after %g s); %s" % (
+                self.path,
+                there["owner"],
+                there["age"],
+                stale_after,
+                by_hand,
+            )
+        return None
+
+    def trespass(self, token: int, owner: Optional[str]) -> Optional[str]:
+        """Why a run that claimed earlier may not act now, or None. Raises `FenceError`."""
+        there = self.read()
+        if there is None:
+            return None
+        if token < there["token"] or (owner is not None and owner != there["owner"]):
+            return "%s: %s has taken over with token %d; this run (token %d) may change nothing any more" % (
+                self.path,
+                there["owner"],
+                there["token"],
+                token,
+            )
+        return None

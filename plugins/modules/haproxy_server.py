@@ -1,0 +1,561 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Take servers out of HAProxy's rotation and bring them back, without losing a request."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: haproxy_server
+short_description: Drain servers of a running HAProxy, and return them on proof
+version_added: 0.1.0
+author:
+  - The rondo.upgrade authors (@rondo)
+description:
+  - Takes servers out of rotation in all their backends at once and waits until no session is left on them.
+  - Brings servers back through HAProxy's own health check, never optimistically. After C(set server ... state ready)
+    alone HAProxy takes a server for up before any check.
+  - Refuses to take the last usable server of a backend away. Finds all wrong names before it changes anything.
+  - Changes HAProxy's running state only. A reload of HAProxy forgets it unless a server state file is configured; a
+    drain that is forgotten while the module waits is put right and counted in RV(restored).
+  - Tested with HAProxy 2.6 and 3.0.
+options:
+  socket:
+    description:
+      - HAProxy's runtime socket (C(stats socket), C(level admin)). A UNIX socket's path, or HOST:PORT.
+    type: str
+    default: /run/haproxy/admin.sock
+  servers:
+    description:
+      - The servers, usually all rows of one instance.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      backend:
+        description: The backend's name.
+        type: str
+        required: true
+      name:
+        description: The server's name in that backend.
+        type: str
+        required: true
+  state:
+    description:
+      - V(drained) lets no new session in, waits until none is left and then does what O(after_drain) says.
+      - V(maintenance) takes the servers out at once. Sessions that are there go on.
+      - V(ready) brings the servers back, waits until HAProxy's own check calls them up, and until they have been so for
+        O(min_healthy_time). Servers that HAProxy does not check are ready at once and listed in RV(unchecked).
+    type: str
+    choices: [drained, maintenance, ready]
+    required: true
+  timeout:
+    description:
+      - With O(state=drained), seconds until sessions that are left are closed (see O(close_sessions)).
+      - With O(state=ready), seconds within which the servers have to be up. The O(min_healthy_time) comes on top.
+        Servers that fail this are put into maintenance again if this call had brought them back.
+    type: float
+    default: 120
+  min_healthy_time:
+    description:
+      - With O(state=ready), seconds that a server has to stay up before it counts as returned.
+    type: float
+    default: 0
+  after_drain:
+    description:
+      - What a server's state is once it is drained. In V(drain) HAProxy still checks it, and still lets in clients
+        that a cookie or a stick table ties to it.
+    type: str
+    choices: [maintenance, drain]
+    default: maintenance
+  close_sessions:
+    description:
+      - Whether sessions that are left when O(timeout) is over are closed, and counted in RV(closed_sessions). If not,
+        the module fails then and leaves the servers in drain.
+    type: bool
+    default: true
+  force_last:
+    description:
+      - Take servers away even if no usable one remains in a backend. Its clients then get 503.
+    type: bool
+    default: false
+  master_socket:
+    description:
+      - The master's socket (C(haproxy -W -S PATH)). With it a drain also waits for sessions that old workers still
+        carry after a reload. Without it such sessions are not seen.
+    type: str
+  fence:
+    description:
+      - Refuse if another run has claimed the balancer since (see M(rondo.upgrade.haproxy_fence)).
+    type: dict
+    suboptions:
+      path:
+        description: The fence's file.
+        type: path
+        default: /run/rondo-upgrade.fence
+      token:
+        description: This run's token.
+        type: int
+        required: true
+      owner:
+        description: This run's owner. If given, a fence of another owner refuses whatever its token is.
+        type: str
+  answer_timeout:
+    description:
+      - Seconds within which HAProxy has to answer one question in full. While the module waits, HAProxy may be silent
+        for that long (it may be about to reload).
+    type: float
+    default: 10
+notes:
+  - Two calls on one balancer can't take each other's last usable server; each looks and drains under one lock.
+  - Servers that follow another one's health (C(track)) are up when that one is.
+attributes:
+  check_mode:
+    description: Can run in check mode and return what it would change.
+    support: full
+  diff_mode:
+    description: Shows what changes when in diff mode.
+    support: full
+seealso:
+  - module: rondo.upgrade.haproxy_info
+  - module: rondo.upgrade.haproxy_fence
+"""
+
+EXAMPLES = r"""
+- name: Drain ctl1 in both of Keystone's backends
+  rondo.upgrade.haproxy_server:
+    servers:
+      - backend: keystone_internal_back
+        name: ctl1
+      - backend: keystone_external_back
+        name: ctl1
+    state: drained
+    timeout: 60
+    master_socket: /run/haproxy-master.sock
+
+- name: Return it when HAProxy's own check has called it up for ten seconds
+  rondo.upgrade.haproxy_server:
+    servers:
+      - backend: keystone_internal_back
+        name: ctl1
+      - backend: keystone_external_back
+        name: ctl1
+    state: ready
+    timeout: 120
+    min_healthy_time: 10
+"""
+
+RETURN = r"""
+servers:
+  description: The servers in the order in which they were given.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    backend:
+      description: The backend's name.
+      type: str
+    name:
+      description: The server's name.
+      type: str
+    before:
+      description: The status before, in HAProxy's words.
+      type: str
+      sample: UP
+    status:
+      description: The status after, in HAProxy's words (in check mode, as it would be).
+      type: str
+      sample: MAINT
+    sessions:
+      description: Sessions on the server or queued for it when the module looked last.
+      type: int
+    closed_sessions:
+      description: Sessions that were closed because the drain took too long.
+      type: int
+seconds_waited:
+  description: How long the module waited for sessions to end, or for checks to pass.
+  returned: success
+  type: float
+  sample: 2.4
+closed_sessions:
+  description: Sessions closed on all servers together.
+  returned: success
+  type: int
+left_in_old_workers:
+  description: Sessions in old workers that could not be closed.
+  returned: success
+  type: int
+restored:
+  description: How often a drain was found undone, for example by a reload of HAProxy, and was put right.
+  returned: success
+  type: int
+unchecked:
+  description: Servers, as BACKEND/NAME, that were returned without proof because HAProxy does not check them.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import contextlib
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.rondo.upgrade.plugins.module_utils._fence import DEFAULT_PATH, Fence, FenceError, locked
+from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import (
+    FORCED_MAINT,
+    Balancer,
+    HaproxyError,
+    Unreachable,
+    unknown,
+)
+
+POLL_SECONDS = 0.2
+
+# HAProxy picks a server a moment before it counts the session there: one look that finds none proves nothing.
+QUIET_LOOKS = 2
+
+# What closed sessions need to disappear from the tables.
+CLOSING_SECONDS = 5.0
+
+
+class Refused(Exception):
+    """Nothing was changed; `problems` are all the reasons, one line each."""
+
+    def __init__(self, problems):
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Failed(Exception):
+    """It was tried and did not succeed."""
+
+
+def label(key):
+    return "%s/%s" % key
+
+
+def last_usable(servers, wanted):
+    """One line for each backend that would lose its last usable server."""
+    problems = []
+    for backend in sorted({backend for backend, _name in wanted}):
+        rows = [server for server in servers.values() if server.backend == backend]
+        leaving = sorted(server.name for server in rows if server.key in wanted and server.serves)
+        staying = [server for server in rows if server.key not in wanted]
+        if leaving and not any(server.usable for server in staying):
+            others = ", ".join("%s is %s" % (server.name, server.status) for server in staying)
+            problems.append(
+                "%s: no usable server would remain without %s (%s); clients would get 503. Return another one first, "
+                "or set force_last" % (backend, ", ".join(leaving), others or "it has no other")
+            )
+    return problems
+
+
+class Rotation:
+    """The wanted servers of one balancer on their way out of rotation or back into it.
+
+    `guard` is called before each change and raises if this run may change nothing any more.
+    """
+
+    def __init__(self, balancer, wanted, guard=lambda: None, now=time.monotonic, sleep=time.sleep):
+        self.balancer = balancer
+        self.wanted = wanted
+        self.guard = guard
+        self.now = now
+        self.sleep = sleep
+        self.began = now()
+        self.servers = {}
+        self.changed = False
+        self.closed = dict.fromkeys(wanted, 0)
+        self.left_in_old_workers = 0
+        self.restored = 0
+        self.unchecked = []
+
+    def look(self):
+        """Read the tables; one that does not answer may be about to reload, so it is asked for a while."""
+        deadline = self.now() + self.balancer.timeout
+        while True:
+            try:
+                servers = self.balancer.servers()
+                break
+            except Unreachable:
+                if self.now() >= deadline:
+                    raise
+                self.sleep(POLL_SECONDS)
+        gone = unknown(servers, self.wanted)
+        if gone:
+            raise Failed("\n".join(gone))
+        self.servers = servers
+        return [servers[key] for key in self.wanted]
+
+    def old_sessions(self):
+        try:
+            return self.balancer.old_sessions(self.wanted)
+        except Unreachable:
+            # The master reexecutes itself while it reloads. What it can't tell now must not read as "none".
+            return dict.fromkeys(self.wanted, 1)
+
+    def command(self, key, *words):
+        self.guard()
+        self.changed = True
+        self.balancer.change(*("set server %s %s" % (label(key), word) for word in words))
+
+    def take_out(self, word):
+        """Bring all that are not so yet into `word` (drain or maint); one in maint counts as drained."""
+        for server in self.look():
+            if not (server.admin & FORCED_MAINT if word == "maint" else server.forced_out):
+                self.command(server.key, "state " + word)
+
+    def drain(self, timeout, close, after):
+        """Wait until no session is left; `timeout` in seconds, `after` is maintenance or drain."""
+        self.take_out("drain")
+        deadline = self.now() + timeout
+        if not self.wait_for_quiet(deadline):
+            if not close:
+                left = ["%s has %d" % (label(s.key), s.sessions) for s in self.look() if s.sessions]
+                left += ["%s has %d in old workers" % (label(k), n) for k, n in sorted(self.old_sessions().items())]
+                raise Failed(
+                    "after %g s there are sessions left: %s. The servers stay in drain. Wait longer (timeout), or let "
+                    "the sessions be closed (close_sessions)" % (timeout, ", ".join(left))
+                )
+            self.close(after)
+        if after == "maintenance":
+            self.take_out("maint")
+        self.look()
+
+    def wait_for_quiet(self, deadline):
+        """Whether all sessions ended before the deadline."""
+        quiet = 0
+        while True:
+            rows = self.look()
+            for server in rows:
+                if not server.forced_out:
+                    self.restored += 1
+                    self.command(server.key, "state drain")
+            busy = any(server.sessions or not server.forced_out for server in rows) or bool(self.old_sessions())
+            quiet = 0 if busy else quiet + 1
+            if quiet >= QUIET_LOOKS:
+                return True
+            if self.now() >= deadline:
+                return False
+            self.sleep(POLL_SECONDS)
+
+    def close(self, after):
+        # Maintenance first: in drain, clients tied to the server by a cookie would go on opening sessions.
+        if after == "maintenance":
+            self.take_out("maint")
+        for server in self.look():
+            if server.sessions:
+                self.guard()
+                self.changed = True
+                self.closed[server.key] += server.sessions
+                self.balancer.change("shutdown sessions server " + label(server.key))
+        old = self.old_sessions()
+        if old:
+            self.guard()
+            self.changed = True
+            self.balancer.close_old_sessions(self.wanted)
+        self.wait_for_quiet(self.now() + CLOSING_SECONDS)
+        remaining = self.old_sessions()
+        self.left_in_old_workers = sum(remaining.values())
+        for key, count in old.items():
+            self.closed[key] += max(0, count - remaining.get(key, 0))
+
+    def bring_back(self, timeout, min_healthy_time):
+        """Return the servers on proof; both times in seconds. Raises `Failed`."""
+        returned = set()
+        for server in self.look():
+            if not server.checked and not server.tracked:
+                self.unchecked.append(server.key)
+            if not server.forced_out:
+                continue
+            returned.add(server.key)
+            if server.checked:
+                # On one line, or requests slip in between: leaving maint makes a server count as up, and a health that
+                # is set while it is still in maint does not stick. In drain nobody is let in meanwhile.
+                self.command(server.key, "state drain", "health down", "state ready")
+            else:
+                self.command(server.key, "state ready")
+        if not self.wait_for_health(returned, timeout, min_healthy_time):
+            raise Failed(self.not_healthy(returned, timeout, min_healthy_time))
+
+    def wait_for_health(self, returned, timeout, min_healthy_time):
+        """Whether all were up for `min_healthy_time`, in a stretch that began within `timeout`."""
+        proving = [key for key in self.wanted if key not in self.unchecked]
+        deadline = self.now() + timeout
+        stretches = {}
+        while True:
+            self.look()
+            now = self.now()
+            for key in proving:
+                server = self.servers[key]
+                before = stretches.pop(key, None)
+                if server.state != "up":
+                    continue
+                if before is None or before[1] != server.chkdown:
+                    # This call's own commands are no proof of anything that was before them.
+                    before = (now if key in returned else now - server.lastchg, server.chkdown)
+                stretches[key] = before
+            if all(key in stretches and now - stretches[key][0] >= min_healthy_time for key in proving):
+                return True
+            if any((stretches[key][0] if key in stretches else now) > deadline for key in proving):
+                return False
+            self.sleep(POLL_SECONDS)
+
+    def not_healthy(self, returned, timeout, min_healthy_time):
+        """The message; what this call had brought back is taken out again."""
+        lines = []
+        for server in self.look():
+            if server.key in self.unchecked:
+                continue
+            seen = "%s is %s" % (label(server.key), server.status)
+            check = " ".join(part for part in (server.check_status, server.last_chk) if part)
+            if check:
+                seen += " (last check: %s)" % check
+            lines.append(seen)
+        # A server that is up now and the last one of its backend serves better than none.
+        needed = {label(key) for key in returned if last_usable(self.servers, {key})}
+        again = [key for key in self.wanted if key in returned and label(key) not in needed]
+        for key in again:
+            self.command(key, "state maint")
+        text = "not up within %g s" % timeout
+        if min_healthy_time:
+            text += " and for %g s then" % min_healthy_time
+        text += ": " + ", ".join(lines)
+        if again:
+            text += ". Back in maintenance: %s" % ", ".join(label(key) for key in again)
+        if needed:
+            text += ". Left in rotation as the last usable of its backend: %s" % ", ".join(sorted(needed))
+        return text
+
+
+def foreseen(server, state, after):
+    """The status that a server will have; its own where nothing has to be done."""
+    if state == "ready":
+        if not server.forced_out:
+            return server.status
+        return "no check" if not server.checked and not server.tracked else "UP"
+    if server.admin & FORCED_MAINT:
+        return server.status
+    return "DRAIN" if state == "drained" and after == "drain" else "MAINT"
+
+
+def examine(rotation, state, force_last):
+    """Look, and find every reason not to begin. Raises `Refused`."""
+    rotation.servers = rotation.balancer.servers()
+    problems = unknown(rotation.servers, rotation.wanted)
+    if state != "ready" and not force_last:
+        known = {key for key in rotation.wanted if key in rotation.servers}
+        problems += last_usable(rotation.servers, known)
+    if problems:
+        raise Refused(problems)
+
+
+def run(rotation, params, check_mode):
+    """Do what the parameters ask. Returns the status before and after, by server."""
+    state, after = params["state"], params["after_drain"]
+    with locked(rotation.balancer.meeting_place, params["answer_timeout"]):
+        rotation.guard()
+        examine(rotation, state, params["force_last"])
+        before = {key: rotation.servers[key] for key in rotation.wanted}
+        if check_mode:
+            then = {key: foreseen(server, state, after) for key, server in before.items()}
+            acts = {key: server.forced_out for key, server in before.items()}
+            if state != "ready":
+                out = "maint" if state == "maintenance" or after == "maintenance" else "drain"
+                acts = {
+                    key: not (server.admin & FORCED_MAINT if out == "maint" else server.forced_out)
+                    for key, server in before.items()
+                }
+            rotation.changed = any(acts.values())
+            return before, then
+        if state != "ready":
+            rotation.take_out("maint" if state == "maintenance" else "drain")
+    if state == "drained":
+        rotation.drain(params["timeout"], params["close_sessions"], after)
+    elif state == "ready":
+        rotation.bring_back(params["timeout"], params["min_healthy_time"])
+    rotation.look()
+    return before, {key: rotation.servers[key].status for key in rotation.wanted}
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "socket": {"type": "str", "default": "/run/haproxy/admin.sock"},
+            "servers": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {"backend": {"type": "str", "required": True}, "name": {"type": "str", "required": True}},
+            },
+            "state": {"type": "str", "choices": ["drained", "maintenance", "ready"], "required": True},
+            "timeout": {"type": "float", "default": 120},
+            "min_healthy_time": {"type": "float", "default": 0},
+            "after_drain": {"type": "str", "choices": ["maintenance", "drain"], "default": "maintenance"},
+            "close_sessions": {"type": "bool", "default": True},
+            "force_last": {"type": "bool", "default": False},
+            "master_socket": {"type": "str"},
+            "fence": {
+                "type": "dict",
+                "options": {
+                    "path": {"type": "path", "default": DEFAULT_PATH},
+                    "token": {"type": "int", "required": True, "no_log": False},
+                    "owner": {"type": "str"},
+                },
+            },
+            "answer_timeout": {"type": "float", "default": 10},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    wanted = list(dict.fromkeys((row["backend"], row["name"]) for row in params["servers"]))
+
+    def guard():
+        if params["fence"] is None:
+            return
+        fence = Fence(params["fence"]["path"])
+        trespass = fence.trespass(params["fence"]["token"], params["fence"]["owner"])
+        if trespass:
+            raise FenceError(trespass)
+        if not module.check_mode:
+            with contextlib.suppress(PermissionError):
+                fence.touch()
+
+    balancer = Balancer(params["socket"], params["answer_timeout"], params["master_socket"])
+    rotation = Rotation(balancer, wanted, guard)
+    try:
+        before, after = run(rotation, params, module.check_mode)
+    except (HaproxyError, FenceError, Refused, Failed) as error:
+        module.fail_json(msg=str(error), changed=rotation.changed, closed_sessions=sum(rotation.closed.values()))
+    unchecked = [label(key) for key in rotation.unchecked]
+    if unchecked:
+        module.warn("HAProxy does not check %s: returned without proof" % ", ".join(unchecked))
+    module.exit_json(
+        changed=rotation.changed,
+        servers=[
+            {
+                "backend": key[0],
+                "name": key[1],
+                "before": before[key].status,
+                "status": after[key],
+                "sessions": rotation.servers[key].sessions,
+                "closed_sessions": rotation.closed[key],
+            }
+            for key in wanted
+        ],
+        seconds_waited=round(rotation.now() - rotation.began, 3),
+        closed_sessions=sum(rotation.closed.values()),
+        left_in_old_workers=rotation.left_in_old_workers,
+        restored=rotation.restored,
+        unchecked=unchecked,
+        diff={
+            "before": {label(key): before[key].status for key in wanted},
+            "after": {label(key): after[key] for key in wanted},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
