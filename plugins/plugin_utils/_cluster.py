@@ -1,0 +1,353 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what Ansible knows (declaration, inventory, the facts of role `observe`) to the brain's Cluster and State.
+
+Facts of a host, all optional; one that is missing was not observed:
+`observe_containers` (rows of container_info by container), `observe_packages` (installed version by package, "" for
+none), `observe_host_image` (its name), `observe_haproxy` (result of haproxy_info, on balancers), `observe_schema`
+(by service, `rc` of its check: 0 done, 2 expand, 4 contract).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible.errors import AnsibleUndefinedVariable
+
+from ._core_compat import plain
+from ._orchestration._declaration import DeclarationError, Inventory, parse, unmatched
+from ._orchestration._keys import FLEET
+from ._orchestration._model import Artifact, Cluster, Instance, InstanceState, JobKind, State
+from ._orchestration._spec import Problem
+from ._page import count, some
+
+ROOT = "upgrade_services"
+FACTS = ("observe_containers", "observe_packages", "observe_host_image", "observe_haproxy", "observe_schema")
+
+Facts = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What Ansible knows, as plain values. `facts`: by host, those of `FACTS` that it has.
+
+    `undefined`: templates of the declaration that could not be resolved on the host that they are for.
+    """
+
+    declaration: Mapping[str, Any]
+    fleet: Mapping[str, Any]
+    inventory: Inventory
+    facts: Facts
+    undefined: tuple[Problem, ...] = ()
+
+    def cluster(self) -> Cluster:
+        """The declared cluster. Raises DeclarationError with everything that is wrong."""
+        try:
+            cluster = parse(self.declaration, self.inventory, fleet=self.fleet)
+        except DeclarationError as error:
+            raise DeclarationError((*self.undefined, *error.problems)) from error
+        if self.undefined:
+            raise DeclarationError(self.undefined)
+        return cluster
+
+
+def source(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> Source:
+    """Collect it from a task's variables (with `hostvars` and `groups`); `template` resolves the controller's own.
+
+    Raises DeclarationError where `upgrade_services` is not there at all.
+    """
+    groups = {str(name): tuple(str(host) for host in hosts) for name, hosts in variables["groups"].items()}
+    fleet = {
+        str(name): None for name in variables if str(name).startswith("upgrade_") and name not in (ROOT, "upgrade_plan")
+    }
+    fleet |= {name: plain(template(variables[name])) for name in FLEET if name in variables}
+    if ROOT not in variables:
+        remedy = "declare the cluster in group_vars/all, so that every host and localhost see it; docs/declaration.md"
+        raise DeclarationError((Problem(ROOT, "", "is not defined", remedy),))
+    raw = variables[ROOT]
+    raw = raw if isinstance(raw, Mapping) else template(raw)
+    if not isinstance(raw, Mapping):
+        return Source(plain(raw), fleet, Inventory(groups), {})
+    views = _Views(variables["hostvars"])
+    declaration = {str(name): _controllers(spec, template) for name, spec in raw.items()}
+    services_of: dict[str, list[str]] = {}
+    for name, spec in declaration.items():
+        for host in _hosts(name, spec, groups):
+            services_of.setdefault(host, []).append(name)
+    domains = {str(spec["failure_domain"]) for spec in declaration.values() if _has(spec, "failure_domain")}
+    hostvars = {host: views.host(host, names, declaration, domains) for host, names in services_of.items()}
+    _fill(declaration, hostvars, groups)
+    observed = dict.fromkeys([*services_of, *groups.get(str(fleet.get("upgrade_balancers") or "balancers"), ())])
+    facts = {host: views.facts(host) for host in observed}
+    return Source(declaration, fleet, Inventory(groups, hostvars), facts, tuple(views.undefined))
+
+
+_UNDEFINED = object()
+
+
+def _controllers(spec: Any, template: Callable[[Any], Any]) -> Any:
+    """A service as the controller sees it. What only a host can resolve (its own address, say) is left for `_fill`."""
+    if not isinstance(spec, Mapping):
+        return plain(template(spec))
+    resolved: dict[str, Any] = {}
+    for key, value in spec.items():
+        try:
+            resolved[str(key)] = plain(template(value))
+        except AnsibleUndefinedVariable:
+            resolved[str(key)] = _UNDEFINED
+    return resolved
+
+
+def _fill(declaration: Mapping[str, Any], hostvars: Mapping[str, Any], groups: Mapping[str, tuple[str, ...]]) -> None:
+    """Take what the controller can't resolve from the service's first host."""
+    for name, spec in declaration.items():
+        missing = [key for key, value in spec.items() if value is _UNDEFINED] if isinstance(spec, dict) else []
+        hosts = _hosts(name, spec, groups) if missing else ()
+        view = hostvars[hosts[0]][ROOT].get(name) if hosts else None
+        for key in missing:
+            if isinstance(view, Mapping) and key in view and view[key] is not _UNDEFINED:
+                spec[key] = view[key]
+            else:
+                del spec[key]
+
+
+def _has(spec: Any, key: str) -> bool:
+    return isinstance(spec, Mapping) and isinstance(spec.get(key), str)
+
+
+def _hosts(name: str, spec: Any, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return groups.get(spec["hosts"] if _has(spec, "hosts") else name, ())
+
+
+class _Views:
+    """Hosts' own variables: only those that are needed, each host's looked up once, since that is what takes time."""
+
+    def __init__(self, hostvars: Mapping[str, Any]) -> None:
+        self._hostvars = hostvars
+        self._of: dict[str, Mapping[str, Any]] = {}
+        self.undefined: list[Problem] = []
+
+    def _view(self, host: str) -> Mapping[str, Any]:
+        if host not in self._of:
+            self._of[host] = self._hostvars[host]
+        return self._of[host]
+
+    def facts(self, host: str) -> dict[str, Any]:
+        view = self._view(host)
+        return {name: plain(view[name]) for name in FACTS if name in view}
+
+    def host(
+        self, host: str, services: Iterable[str], declaration: Mapping[str, Any], domains: Iterable[str]
+    ) -> dict[str, Any]:
+        view = self._view(host)
+        found = {name: plain(view[name]) for name in (*sorted(domains), "upgrade_host_class") if name in view}
+        own = view.get(ROOT, {})
+        found[ROOT] = {
+            name: self._service(host, name, own[name], declaration[name]) for name in services if name in own
+        }
+        return found
+
+    def _service(self, host: str, name: str, spec: Any, declared: Any) -> Any:
+        try:
+            return plain(spec)
+        except AnsibleUndefinedVariable as error:
+            remedy = "define it for that host, or correct the template"
+            self.undefined.append(Problem(f"{ROOT}.{name}", "", str(error.message).rstrip("."), remedy, (host,)))
+            return declared
+
+
+def tables(facts: Facts, balancers: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+    """Names of the servers, by balancer and backend, of those balancers that answered."""
+    return {
+        balancer: {
+            name: list(backend["servers"]) for name, backend in facts[balancer]["observe_haproxy"]["backends"].items()
+        }
+        for balancer in balancers
+        if "backends" in facts.get(balancer, {}).get("observe_haproxy", {})
+    }
+
+
+def state(cluster: Cluster, facts: Facts, tested: frozenset[tuple[str, str, str]] = frozenset()) -> State:
+    """What runs, as the facts tell. Raises DeclarationError where declaration and balancers' tables do not agree."""
+    if problems := unmatched(cluster, tables(facts, cluster.balancers)):
+        raise DeclarationError(tuple(problems))
+    seen = {name: _instance(instance, facts, cluster.balancers) for name, instance in cluster.instances.items()}
+    broken = [
+        f"{name} runs its target but does not serve ({found.reason}): its job brings it back"
+        for name, found in seen.items()
+        if found.current and found.reason
+    ]
+    # What runs its target but does not serve still has work to do: a job that finds the artifact in place and goes on
+    # with the health check and the return. A run that was cut off in between leaves exactly that behind.
+    instances = {name: replace(found, current=found.current and not found.reason) for name, found in seen.items()}
+    checks = _schema_checks(cluster, facts)
+    return State(
+        instances=instances,
+        schema={name: steps for name in cluster.services if (steps := _schema(cluster, name, instances, checks))},
+        active={name: host for name in cluster.services if (host := _active(cluster, name, facts))},
+        tested=tested,
+        obstacles=tuple(_obstacles(cluster, facts, checks)),
+        notes=(*broken, *_notes(cluster, facts)),
+    )
+
+
+def differences(cluster: Cluster, facts: Facts) -> list[str]:
+    """Everything in which the cluster is not as declared, as sentences; empty: it is all there."""
+    found: list[str] = []
+    for problem in unmatched(cluster, tables(facts, cluster.balancers)):
+        found.append(str(problem))
+    checks = _schema_checks(cluster, facts)
+    found += _obstacles(cluster, facts, checks)
+    for name, instance in cluster.instances.items():
+        if not _observed(instance, facts):
+            continue
+        seen = _instance(instance, facts, cluster.balancers)
+        if not seen.current:
+            found.append(f"{name} runs {seen.running or 'nothing'}, not {instance.artifact.target}")
+        if seen.reason:
+            found.append(f"{name} does not serve: {seen.reason}")
+    for name in checks:
+        if steps := _schema(cluster, name, {}, checks):
+            found.append(f"{name}: its database schema is not at its head, still to do: {', '.join(steps)}")
+    return found
+
+
+def _observed(instance: Instance, facts: Facts) -> bool:
+    fact = {"container": "observe_containers", "packages": "observe_packages", "host_image": "observe_host_image"}
+    return fact[instance.artifact.kind] in facts.get(instance.host, {})
+
+
+def _instance(instance: Instance, facts: Facts, balancers: Iterable[str]) -> InstanceState:
+    if not _observed(instance, facts):
+        return InstanceState(healthy=False, reason="it could not be observed")
+    kinds = {"container": _container, "packages": _packages, "host_image": _host_image}
+    seen = kinds[instance.artifact.kind](instance.artifact, facts[instance.host])
+    reasons = [seen.reason] if seen.reason else []
+    reasons += _out_of_rotation(instance, facts, balancers)
+    return replace(seen, healthy=not reasons, reason="; ".join(reasons))
+
+
+def _container(artifact: Artifact, facts: Mapping[str, Any]) -> InstanceState:
+    row = facts["observe_containers"].get(artifact.name, {})
+    staged = bool(row.get("target_present"))
+    if not row.get("exists"):
+        return InstanceState(reason=f"container {artifact.name} is missing", staged=staged)
+    running = str(row.get("image") or "")
+    if running == artifact.target and not row["current"]:
+        running = f"{running} ({str(row.get('digest') or row.get('image_id') or 'of other content')[:19]})"
+    reason = "" if row.get("running") else f"container {artifact.name} is stopped"
+    return InstanceState(running=running, current=bool(row["current"]), reason=reason, staged=staged)
+
+
+def _packages(artifact: Artifact, facts: Mapping[str, Any]) -> InstanceState:
+    versions = {name: str(facts["observe_packages"].get(name, "")) for name in artifact.name.split()}
+    missing = [name for name, version in versions.items() if not version]
+    return InstanceState(
+        running=", ".join(sorted({version for version in versions.values() if version})),
+        current=all(version == artifact.target for version in versions.values()),
+        reason=f"not installed: {', '.join(missing)}" if missing else "",
+    )
+
+
+def _host_image(artifact: Artifact, facts: Mapping[str, Any]) -> InstanceState:
+    running = str(facts["observe_host_image"])
+    return InstanceState(running=running, current=running == artifact.target)
+
+
+def _rows(instance: Instance, facts: Facts, balancers: Iterable[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Rows of the instance in the balancers' tables, each after where it stands."""
+    for balancer in balancers:
+        backends = facts.get(balancer, {}).get("observe_haproxy", {}).get("backends", {})
+        for server in instance.servers:
+            row = backends.get(server.backend, {}).get("servers", {}).get(server.name)
+            if row is not None:
+                yield f"{server.backend}/{server.name} on {balancer}", row
+
+
+def _out_of_rotation(instance: Instance, facts: Facts, balancers: Iterable[str]) -> list[str]:
+    return [f"{row['status']} in {where}" for where, row in _rows(instance, facts, balancers) if not row["usable"]]
+
+
+def _active(cluster: Cluster, name: str, facts: Facts) -> str | None:
+    """The host that serves of an active/passive service: the first usable one that is no backup, else a backup."""
+    if not cluster.services[name].active_passive:
+        return None
+    ranks: list[tuple[bool, str]] = []
+    for instance in cluster.services[name].instances:
+        rows = [row for _, row in _rows(instance, facts, cluster.balancers)]
+        if rows and all(row["usable"] for row in rows):
+            ranks.append((any(row["backup"] for row in rows), instance.host))
+    return min(ranks, key=lambda rank: rank[0])[1] if ranks else None
+
+
+_STEPS: Mapping[int, tuple[JobKind, ...]] = {2: ("expand", "migrate", "contract"), 4: ("contract",)}
+
+
+def _schema_checks(cluster: Cluster, facts: Facts) -> dict[str, int]:
+    """Exit codes of the services' schema checks, from whichever host made them."""
+    return {
+        name: int(row["rc"])
+        for host in facts
+        for name, row in facts[host].get("observe_schema", {}).items()
+        if name in cluster.services
+    }
+
+
+def _schema(
+    cluster: Cluster, name: str, instances: Mapping[str, InstanceState], checks: Mapping[str, int]
+) -> tuple[JobKind, ...]:
+    """Schema jobs still to do. Without a check's answer: all that are declared, while an instance is to change."""
+    service = cluster.services[name]
+    declared = {"expand": service.database.expand, "migrate": service.database.migrate}
+    declared["contract"] = service.database.contract
+    if name in checks:
+        steps = _STEPS.get(checks[name], ())
+    else:
+        steps = () if all(instances[each.name].current for each in service.instances) else _STEPS[2]
+    return tuple(step for step in steps if declared[step])
+
+
+def _obstacles(cluster: Cluster, facts: Facts, checks: Mapping[str, int]) -> Iterator[str]:
+    unseen: dict[str, list[str]] = {}
+    for instance in cluster.instances.values():
+        if not _observed(instance, facts):
+            unseen.setdefault(instance.host, []).append(instance.service)
+    for host, services in unseen.items():
+        yield f"{host} could not be observed ({some(services, 4)}): make it reachable, or take it out of the inventory"
+    for balancer in cluster.balancers:
+        found = facts.get(balancer, {}).get("observe_haproxy", {})
+        if "backends" not in found:
+            why = f" ({found['msg']})" if found.get("msg") else ""
+            yield f"{balancer}: HAProxy's socket does not answer{why}: no drain without knowing its table"
+        elif found.get("config_changed_since_start"):
+            what = some([str(line) for line in found.get("config_differences") or ["newer than the worker"]], 2)
+            yield (
+                f"{balancer}: HAProxy's configuration on disk is not what runs ({what}): a reload in the middle would"
+                " undo a drain; reload it now, or put the file back"
+            )
+    for name, code in checks.items():
+        if code not in (0, *_STEPS):
+            yield f"{name}: its schema check ended with {code}; run upgrade_services.{name}.database.check by hand"
+
+
+def _notes(cluster: Cluster, facts: Facts) -> Iterator[str]:
+    for balancer in cluster.balancers:
+        if old := facts.get(balancer, {}).get("observe_haproxy", {}).get("old_workers"):
+            yield f"{balancer}: {count(len(old), 'old worker')} of HAProxy with sessions; a drain waits for them too"
+
+
+def managed(cluster: Cluster) -> dict[str, dict[str, Any]]:
+    """What role `observe` looks at, by host: `containers` (target image by container), `packages`, `host_image`."""
+    hosts: dict[str, dict[str, Any]] = {}
+    for instance in cluster.instances.values():
+        row = hosts.setdefault(instance.host, {"containers": {}, "packages": [], "host_image": ""})
+        if instance.artifact.kind == "container":
+            row["containers"][instance.artifact.name] = instance.artifact.target
+        elif instance.artifact.kind == "packages":
+            row["packages"] += instance.artifact.name.split()
+        else:
+            row["host_image"] = instance.artifact.target
+    return hosts
