@@ -20,6 +20,8 @@ from ._quantities import show_duration
 # Predictions err: this many times the pause must fit the smallest timeout, and the requests of that time the room.
 MARGIN = 2
 
+UNSEEN = InstanceState()
+
 # Moving traffic from the old copy to the new one is a few commands on a socket, not a replacement.
 SWITCH_SECONDS = 1.0
 
@@ -54,11 +56,10 @@ def choose(service: Service, state: State, estimates: Mapping[str, float]) -> Ch
     if service.instances and all(_current(state, instance.name) for instance in service.instances):
         method: Method = "roll" if service.method == "auto" else service.method
         return Choice(method, "nothing to do: every instance already runs its target")
-    pause = _pause(service, state, estimates)
     traffic = state.traffic.get(service.name, Traffic())
     checks: dict[Method, Callable[[], _Verdict]] = {
         "roll": lambda: _roll(service, state),
-        "hold": lambda: _hold(service, traffic, pause),
+        "hold": lambda: _hold(service, traffic, _pause(service, state, estimates)),
         "side_by_side": lambda: _side_by_side(service),
         "held_switch": lambda: _held_switch(service, traffic),
     }
@@ -106,7 +107,7 @@ def _declared(service: Service, method: Method, checks: Mapping[Method, Callable
 
 def _roll(service: Service, state: State) -> _Verdict:
     size, out = len(service.instances), service.max_unavailable
-    broken = sum(not state.instances.get(each.name, InstanceState()).healthy for each in service.instances)
+    broken = sum(not state.instances.get(each.name, UNSEEN).healthy for each in service.instances)
     if broken == size and out:
         return _Verdict(True, f"none of its {size} serves now, so nothing is lost ({service.budget_text})")
     if not service.version_skew and size > 1:

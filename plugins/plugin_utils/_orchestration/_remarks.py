@@ -13,6 +13,7 @@ from ._quantities import show_duration
 from ._spec import listed
 
 FEW = 5
+UNSEEN = InstanceState()
 
 
 def risks(cluster: Cluster, state: State, *, unestimated: Collection[str] = ()) -> list[str]:
@@ -22,7 +23,7 @@ def risks(cluster: Cluster, state: State, *, unestimated: Collection[str] = ()) 
     """
     sentences: list[str] = []
     for service in cluster.services.values():
-        pending = [each for each in service.instances if not state.instances.get(each.name, InstanceState()).current]
+        pending = [each for each in service.instances if not state.instances.get(each.name, UNSEEN).current]
         if pending:
             sentences.extend(f"{service.name}: {risk}" for risk in _of_service(service, pending, state))
     if unestimated:
@@ -51,7 +52,7 @@ def _of_service(service: Service, pending: list[Instance], state: State) -> Iter
 
 
 def _broken(service: Service, state: State) -> Iterator[str]:
-    broken = [each.name for each in service.instances if not state.instances.get(each.name, InstanceState()).healthy]
+    broken = [each.name for each in service.instances if not state.instances.get(each.name, UNSEEN).healthy]
     if broken and len(service.instances) > 1:
         left = max(service.max_unavailable - len(broken), 0)
         verb = "is" if len(broken) == 1 else "are"
@@ -90,7 +91,7 @@ def _deadlines(service: Service) -> Iterator[str]:
 def _versions(service: Service, pending: list[Instance], state: State) -> Iterator[str]:
     pairs: dict[tuple[str, str], None] = {}
     for each in pending:
-        running = state.instances.get(each.name, InstanceState()).running
+        running = state.instances.get(each.name, UNSEEN).running
         if running and (service.name, running, each.artifact.target) not in state.tested:
             pairs[running, each.artifact.target] = None
     for running, target in pairs:
