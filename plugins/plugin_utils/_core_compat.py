@@ -1,13 +1,34 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The only file that touches ansible-core's private names."""
+"""The only file that touches ansible-core's private names.
+
+What is private here: a strategy's `_blocked_hosts`, `_hosts_cache`, `_results` and `_rpc_queue`, the queue manager's
+`_terminated` and `_unreachable_hosts`, an iterator's states, and the loading of roles. Each name was looked up in
+every version in `TESTED`; a version outside it is refused, because a renamed attribute would make the window blind.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from ansible import constants as C
+from ansible.errors import AnsibleError
+from ansible.executor.play_iterator import IteratingStates
+from ansible.playbook.block import Block
+from ansible.playbook.handler import Handler
+from ansible.playbook.role import Role
+from ansible.playbook.role.include import RoleInclude
+from ansible.release import __version__ as core_version
+from ansible.template import Templar, trust_as_template
 from ansible.utils.vars import transform_to_native_types
+
+TESTED = ("2.19", "2.20", "2.21", "2.22")
+
+LOOP_VARIABLE = "upgrade_job"
 
 
 def plain(value: Any) -> Any:
@@ -16,3 +37,135 @@ def plain(value: Any) -> Any:
     Mappings become dicts, sequences lists, and lazily templated values their results. Vaulted strings are decrypted.
     """
     return transform_to_native_types(value, redact=False)
+
+
+def untested(version: str = core_version) -> str | None:
+    """The one line for an ansible-core that the strategy was not tested with; None when it was."""
+    if ".".join(version.split(".")[:2]) in TESTED:
+        return None
+    return (
+        f"The strategy rondo.upgrade.rolling is tested with ansible-core {TESTED[0]} to {TESTED[-1]}, and this is "
+        f"{version}: export the plan with `ansible-playbook rondo.upgrade.plan -e upgrade_export=FILE` "
+        "and run that plain playbook instead."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NextTask:
+    """What a host would run next: `job` is the id of the job it belongs to, None for a task outside any job."""
+
+    job: str | None
+
+
+class PlayView:
+    """What the window needs to know about the hosts of a running play; asks, changes nothing."""
+
+    def __init__(self, strategy: Any, iterator: Any) -> None:
+        self._strategy = strategy
+        self._iterator = iterator
+        self._inventory = strategy._tqm.get_inventory()
+
+    def host(self, name: str) -> Any:
+        return self._inventory.get_host(name)
+
+    def hosts(self) -> list[str]:
+        return [str(name) for name in self._strategy._hosts_cache]
+
+    def busy(self, name: str) -> bool:
+        """A worker runs a task of this host, or the task's result was not looked at yet."""
+        return bool(self._strategy._blocked_hosts.get(name, False))
+
+    def unreachable(self, name: str) -> bool:
+        return name in self._strategy._tqm._unreachable_hosts
+
+    def failed(self, name: str) -> bool:
+        return bool(self._iterator.is_failed(self.host(name)))
+
+    def next_task(self, name: str) -> NextTask | None:
+        """What the host would run next; None at its end. Not to be asked about a busy host: its tasks may yet come."""
+        state, task = self._iterator.get_next_task_for_host(self.host(name), peek=True)
+        if task is None:
+            return None
+        # A handler carries the variables of the include that was loaded last, whichever host that was for.
+        if isinstance(task, Handler) or state.run_state == IteratingStates.HANDLERS:
+            return NextTask(None)
+        job = task.get_vars().get(LOOP_VARIABLE)
+        return NextTask(str(job["id"]) if isinstance(job, Mapping) else None)
+
+
+def wait_for_result(strategy: Any, timeout: float) -> None:
+    """Sleep until a worker has answered or asks for something, `timeout` seconds at the most.
+
+    For the moments in which every visible host is busy: free's own loop would look at all of them a hundred times a
+    second, and find nothing. Raises AnsibleError when a worker died without an answer, which free would wait for.
+    """
+    until = time.monotonic() + timeout
+    while not strategy._results and not strategy._tqm._terminated:
+        rpc_queue = getattr(strategy, "_rpc_queue", None)
+        if rpc_queue is not None and not rpc_queue.empty():
+            return
+        if time.monotonic() >= until:
+            if strategy._tqm.has_dead_workers():
+                raise AnsibleError(
+                    "A worker process died in the middle of a task: its job is in the journal, in flight."
+                )
+            return
+        time.sleep(C.DEFAULT_INTERNAL_POLL_INTERVAL)
+
+
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+class PlayVariables:
+    """The play's variables, templated one by one as they are asked for."""
+
+    def __init__(self, strategy: Any, iterator: Any) -> None:
+        self._strategy = strategy
+        self._play = iterator._play
+
+    def evaluate(self, expression: str, host: str | None = None) -> Any:
+        """The value of a Jinja expression in the play, for `host` if given; plain, see `plain`."""
+        variables = self._strategy._variable_manager.get_vars(
+            play=self._play, host=self._strategy._inventory.get_host(host) if host else None
+        )
+        templar = Templar(loader=self._strategy._loader, variables=variables)
+        return plain(templar.template(trust_as_template("{{ " + expression + " }}")))
+
+
+def tasks_of(blocks: Iterable[Any]) -> Iterator[Any]:
+    """Every task in blocks of any depth, those of rescue and always included."""
+    for block in blocks:
+        for entry in (*block.block, *block.rescue, *block.always):
+            if isinstance(entry, Block):
+                yield from tasks_of([entry])
+            else:
+                yield entry
+
+
+class Roles:
+    """Loads roles to look at their tasks. On a copy of the play, so that the play itself gains nothing by it."""
+
+    def __init__(self, strategy: Any, iterator: Any) -> None:
+        self._strategy = strategy
+        self._play = iterator._play.copy()
+
+    def tasks(self, name: str, tasks_from: str | None = None) -> list[Any]:
+        """The tasks and handlers of a role, static imports resolved. Raises AnsibleError where the role isn't found."""
+        include = RoleInclude.load(
+            name,
+            play=self._play,
+            variable_manager=self._strategy._variable_manager,
+            loader=self._strategy._loader,
+            collection_list=None,
+        )
+        from_files = {"tasks": tasks_from} if tasks_from else {}
+        role = Role.load(include, self._play, from_files=from_files, from_include=True, validate=False)
+        blocks = role.compile(play=self._play) + role.get_handler_blocks(play=self._play)
+        return [task for task in tasks_of(blocks) if not task.implicit]
+
+
+def play_tasks(iterator: Any) -> list[Any]:
+    """The tasks and handlers that the play itself holds, before any include has run."""
+    play = iterator._play
+    return [task for task in tasks_of([*play.compile(), *play.handlers]) if not task.implicit]

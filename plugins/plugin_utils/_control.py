@@ -1,0 +1,133 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What reaches a running window from outside: requests that others wrote into the journal, and Ctrl-C.
+
+Asking costs two stat calls a second: the journal is opened only when its files changed. (SQLite's own data_version
+needs a connection that stays open, and none may stay open where every task is forked from this process.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from ._journal import Journal, JournalError
+
+ASK_SECONDS = 1.0
+HEARTBEAT_SECONDS = 15.0
+
+
+class Window(Protocol):
+    """What is needed of the brain's window."""
+
+    def stop(self, reason: str) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class Control:
+    """Makes a window obey. Without a journal (`run` is None, as in check mode) only Ctrl-C reaches it.
+
+    `say` shows a line to the person who watches the run.
+    """
+
+    def __init__(
+        self,
+        path: str | None,
+        run: int | None,
+        say: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = path if run is not None else None
+        self._run = run or 0
+        self._say = say
+        self._clock = clock
+        self._ask_at = self._beat_at = clock()
+        self._after = 0
+        self._signature: tuple[Any, ...] = ()
+        self._interrupted = False
+        self._told = False
+
+    def obey(self, window: Window) -> None:
+        """Pass on what was asked since the last call. A journal that can't be used any more stops the window."""
+        if self._interrupted and not self._told:
+            self._told = True
+            window.stop("interrupted by Ctrl-C")
+            self._say("Interrupted: what is in flight will finish, nothing new begins. Ctrl-C again stops at once.")
+        now = self._clock()
+        if self._path is None or now < self._ask_at:
+            return
+        self._ask_at = now + ASK_SECONDS
+        beat = now >= self._beat_at
+        signature = self._look()
+        if not beat and signature == self._signature:
+            return
+        # As it was before the journal is read, lest a request that comes in meanwhile goes unseen.
+        self._signature = signature
+        try:
+            with Journal(self._path, create=False) as journal:
+                if beat:
+                    self._beat_at = now + HEARTBEAT_SECONDS
+                    journal.heartbeat(self._run)
+                for request in journal.requests(self._run, self._after):
+                    self._after = request["id"]
+                    self._pass_on(window, request["request"], request["made_by"])
+        except JournalError as error:
+            window.stop(str(error))
+            self._say(str(error))
+            self._path = None
+
+    def failed(self, job_id: str, why: str) -> None:
+        """Record a failure that the job's own tasks may have had no chance to record."""
+        self._say(f"{job_id} failed: {why}.")
+        if self._path is None:
+            return
+        try:
+            with Journal(self._path, create=False) as journal:
+                journal.fail(self._run, job_id, {"why": why})
+        except JournalError as error:
+            self._say(str(error))
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Within it the first Ctrl-C lets what is in flight finish; the second does what it did before."""
+        previous = signal.getsignal(signal.SIGINT)
+
+        def first(number: int, frame: FrameType | None) -> None:
+            self._interrupted = True
+            signal.signal(signal.SIGINT, previous)
+
+        signal.signal(signal.SIGINT, first)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def _pass_on(self, window: Window, request: str, made_by: str) -> None:
+        if request == "pause":
+            window.pause()
+            self._say(f"Paused by {made_by}: what is in flight will finish, nothing new begins until it is resumed.")
+        elif request == "resume":
+            window.resume()
+            self._say(f"Resumed by {made_by}.")
+        else:
+            window.stop(f"aborted by {made_by}")
+            self._say(f"Aborted by {made_by}: what is in flight will finish, nothing new begins.")
+
+    def _look(self) -> tuple[Any, ...]:
+        signature: list[Any] = []
+        for path in (self._path, f"{self._path}-wal"):
+            try:
+                stat = Path(str(path)).stat()
+            except OSError:
+                signature.append(None)
+            else:
+                signature.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        return tuple(signature)

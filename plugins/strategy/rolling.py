@@ -1,0 +1,117 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The strategy `rolling`: a plan carried out through its window.
+
+The process model, since everything follows from it. One controller process holds the play. It forks a worker for each
+task of each host; a worker runs its task and sends one result back; only the controller starts tasks and takes in
+results. `free` does that in a loop: for each host it sees that is not busy it starts the host's next task, then takes
+in what results there are, then starts over.
+
+This strategy changes one thing in that loop: which hosts it sees. `get_hosts_left` is called once per turn, and
+answers with the hosts whose job is in progress. Within that call, jobs that have ended are ended in the window, and
+what the window then admits is begun. A host that waits for its turn is not seen, so it costs nothing and holds no
+worker. The loop ends at the first turn in which no host that it sees has anything to do.
+"""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: rolling
+short_description: Carry out an upgrade plan through its sliding window
+version_added: 0.1.0
+author: The rondo.upgrade authors (@rondo)
+description:
+  - Runs the jobs of a plan of C(rondo.upgrade.plan), several hosts at once, each at its own pace, so that no budget of
+    the plan is ever exceeded.
+  - A host begins its next job when every budget has room for it, and holds no worker until then.
+  - The play holds one task that includes a role in a loop over the host's jobs, in the plan's order, with
+    C(upgrade_job) as the loop variable. Tasks that carry another C(upgrade_job) than those before begin the next job.
+  - It reads three variables of the play. C(upgrade_plan) is the plan. C(upgrade_journal) is the journal's path, and
+    C(upgrade_run) the run's number in it (by default that of C(localhost)); without them no other terminal reaches
+    the window.
+  - When more jobs failed than the plan permits, nothing new begins, what is in flight finishes, and the jobs that
+    never began are listed. Ctrl-C does the same; a second one stops at once.
+  - C(run_once), C(throttle), C(any_errors_fatal), C(max_fail_percentage), C(serial), C(pause), C(add_host) and the
+    C(meta) actions that end more than a role are found before anything begins, in the play and in the hook roles, and
+    refused.
+notes:
+  - ansible-core deprecates third-party strategies. On a version that this one was not tested with it refuses to run,
+    and points to the plan as a plain playbook.
+seealso:
+  - plugin: ansible.builtin.free
+    plugin_type: strategy
+    description: The strategy that this one narrows.
+"""
+
+from ansible.errors import AnsibleError
+from ansible.plugins.strategy.free import StrategyModule as FreeStrategy
+from ansible.utils.display import Display
+
+from ansible_collections.rondo.upgrade.plugins.plugin_utils import _core_compat as compat
+from ansible_collections.rondo.upgrade.plugins.plugin_utils import _unsupported as unsupported
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._admission import Admission
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._control import Control
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._window import Window
+
+display = Display()
+
+RUN = "upgrade_run | default(hostvars['localhost']['upgrade_run'] | default(none), true)"
+
+
+class StrategyModule(FreeStrategy):
+    def run(self, iterator, play_context):
+        if complaint := compat.untested():
+            raise AnsibleError(complaint)
+        variables = compat.PlayVariables(self, iterator)
+        plan = variables.evaluate("upgrade_plan | default({}, true)")
+        if not plan:
+            raise AnsibleError("upgrade_plan is not set: rondo.upgrade.rolling needs a plan as a variable of the play.")
+        self._refuse_unsupported(iterator, variables, plan)
+        view = compat.PlayView(self, iterator)
+        strangers = sorted({job["host"] for job in plan["jobs"]}.difference(view.hosts()))
+        if strangers:
+            raise AnsibleError(
+                f"The plan has jobs for hosts that this play leaves out: {', '.join(strangers)}. "
+                "Plan again with the same --limit, or run without one."
+            )
+        self._control = Control(
+            variables.evaluate("upgrade_journal | default(none, true)"), variables.evaluate(RUN), self._say
+        )
+        self._window = Window.from_plan(plan)
+        self._admission = Admission(self._window, view, self._control.failed)
+        self._view = view
+        with self._control.interruptible():
+            return super().run(iterator, play_context)
+
+    def get_hosts_left(self, iterator):
+        while True:
+            self._control.obey(self._window)
+            hosts = self._admission.visible()
+            if hosts and self._admission.all_busy():
+                compat.wait_for_result(self, timeout=1.0)
+            if hosts or not self._window.paused:
+                break
+            compat.sleep(1.0)
+        if not hosts:
+            if never_begun := self._admission.never_begun():
+                self._say(f"{len(never_begun)} jobs were not begun ({self._admission.why()}): {', '.join(never_begun)}")
+            # Without any host free would announce that it ran out of them; these have nothing left to do.
+            hosts = [host for host in self._admission.over if not self._view.unreachable(host)]
+        return [self._view.host(host) for host in hosts]
+
+    def _refuse_unsupported(self, iterator, variables, plan):
+        roles = compat.Roles(self, iterator)
+        wrong = unsupported.in_play(iterator._play)
+        wrong += unsupported.in_tasks("the play", compat.play_tasks(iterator), roles.tasks)
+        hooks = set()
+        for service, host in {job["service"]: job["host"] for job in plan["jobs"]}.items():
+            declared = f"(upgrade_services | default({{}}))[{service!r}].hooks | default({{}}, true)"
+            hooks.update(variables.evaluate(declared, host).values())
+        for hook in sorted(hooks):
+            wrong += unsupported.in_tasks(f"the hook role {hook}", roles.tasks(hook), roles.tasks)
+        if wrong:
+            raise AnsibleError(f"rondo.upgrade.rolling can't carry this out, and nothing was begun. {' '.join(wrong)}")
+
+    def _say(self, line):
+        display.display(line, color="bright yellow")
