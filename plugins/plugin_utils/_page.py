@@ -96,10 +96,12 @@ def _services(plan: Mapping[str, Any]) -> Iterator[str]:
         yield from wrapped(f"{number:>3}. {service['name']:<18} {method:<13} {work}", rest=" " * 38)
         if not jobs:
             continue
-        yield from wrapped(f"at most {service['budget']} out at once: {service['budget_reason']}", "       budget  ")
+        yield from wrapped(f"{service['budget']}: {service['budget_reason']}", "       budget  ")
         yield from wrapped(service["reason"], "       why     ")
-        for rejected, why in service["rejected"]:
-            yield from wrapped(f"{rejected}: {why}", "       not     ")
+        for rejected in service["rejected"]:
+            yield from wrapped(f"{rejected['method']}: {rejected['why']}", "       not     ")
+        if service["needs"]:
+            yield from wrapped(service["needs"], "       needs   ")
         moves = sorted({f"{job['running'] or 'nothing'} -> {job['artifact']['target']}" for job in jobs})
         for move in moves[:3]:
             yield from wrapped(move, "       from    ")
@@ -168,14 +170,14 @@ def _forecast(plan: Mapping[str, Any]) -> Iterator[str]:
     yield "FORECAST"
     yield f"  takes         {duration(forecast['makespan'])} by the estimates"
     yield f"  can't be less {duration(forecast['bound'])} ({forecast['bound_name']})"[:WIDTH]
-    yield f"  gap           {forecast['gap']:.2f} times the bound"
+    yield f"  gap           {forecast['gap']:.0%} above that bound"
     yield f"  half of all   runs end within {duration(forecast['p50'])} (p50)"
     yield f"  nine of ten   runs end within {duration(forecast['p90'])} (p90)"
     sources: dict[str, int] = {}
     for job in plan["jobs"]:
         sources[job["source"]] = sources.get(job["source"], 0) + 1
-    told = "; ".join(f"{count(sources[source], 'job')}: {source}" for source in sorted(sources))
-    yield from wrapped(told, "  estimates     ")
+    told = [f"{count(sources[source], 'job')}: {source}" for source in sorted(sources)]
+    yield from wrapped(some(told, 4), "  estimates     ")
 
 
 def _done(plan: Mapping[str, Any]) -> Iterator[str]:

@@ -107,7 +107,9 @@ def _dependencies(services: Sequence[Mapping[str, Any]], busy: set[str]) -> tupl
         parts.append(f'<rect class="{css}" x="{x}" y="{y}" width="{width}" height="{_BOX[1]}" rx="4"/>')
         parts.append(_text(x + 8, y + 17, _short(service["name"], width // 8)))
         what = (
-            f"{service['method'] or 'no method'}, {service['budget']} out at once" if css == "box" else "nothing to do"
+            f"{service['method'] or 'no method'}, {service['max_unavailable']} out at once"
+            if css == "box"
+            else "nothing to do"
         )
         parts.append(_text(x + 8, y + 33, _short(what, width // 7), "faint"))
     return parts, max((y + _BOX[1] for _, y in place.values()), default=46)
