@@ -1,0 +1,146 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Budgets: who may be out together.
+
+Every budget counts *groups* that are out, each once: instances, failure domains or hosts. So one rule serves all of
+them: an instance that is not out yet may only begin when afterwards no more than `capacity` groups are out.
+An instance that is out already (broken before, or lost during the run) takes nothing more when it is worked on.
+That a host does one job at a time is no budget: the window knows it by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ._model import Cluster, Method, Service, State
+
+BudgetKind = Literal["service", "quorum", "failure_domain", "balancer", "max_hosts_out"]
+Counts = Literal["instances", "domains", "hosts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """At most `capacity` groups of `services` out at once; `counts` says what a group is.
+
+    `domains` maps instances to failure domains (where `counts` is "domains"). `hosts`: only instances on these count
+    (None: all).
+    """
+
+    name: str
+    kind: BudgetKind
+    capacity: int
+    services: tuple[str, ...]
+    counts: Counts = "instances"
+    domains: Mapping[str, str] = field(default_factory=dict)
+    hosts: frozenset[str] | None = None
+
+    def group(self, instance: str, service: str, host: str) -> str | None:
+        """The group of an instance of one of `services`; None where this budget does not count it."""
+        if self.hosts is not None and host not in self.hosts:
+            return None
+        if self.counts == "instances":
+            return instance
+        if self.counts == "hosts":
+            return host
+        return self.domains.get(instance, instance)
+
+    def to_dict(self) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "name": self.name,
+            "kind": self.kind,
+            "capacity": self.capacity,
+            "counts": self.counts,
+            "services": list(self.services),
+        }
+        if self.domains:
+            row["domains"] = dict(self.domains)
+        if self.hosts is not None:
+            row["hosts"] = sorted(self.hosts)
+        return row
+
+    @staticmethod
+    def from_dict(row: Mapping[str, Any]) -> Budget:
+        hosts = row.get("hosts")
+        return Budget(
+            name=row["name"],
+            kind=row["kind"],
+            capacity=row["capacity"],
+            services=tuple(row["services"]),
+            counts=row.get("counts", "instances"),
+            domains=dict(row.get("domains", {})),
+            hosts=None if hosts is None else frozenset(hosts),
+        )
+
+
+def split_instance(instance: str) -> tuple[str, str]:
+    """`keystone@ctl1` -> ("keystone", "ctl1")."""
+    service, _, host = instance.partition("@")
+    return service, host
+
+
+def majority_spare(members: int) -> int:
+    """How many of a quorum's members may be out while a majority stays."""
+    return (members - 1) // 2
+
+
+def service_capacity(service: Service, method: Method | None) -> int:
+    """How many instances may be out. A method that keeps requests waiting, or moves them to a second copy, takes
+    one instance at a time even where the declaration spares none."""
+    capacity = service.max_unavailable
+    if service.quorum:
+        capacity = min(capacity, majority_spare(len(service.instances)))
+    return capacity if method in (None, "roll") else max(1, capacity)
+
+
+def is_balancer_service(service: Service, balancers: frozenset[str]) -> bool:
+    """Does replacing an instance take a balancer out? So it does where a service lives on balancers only and has no
+    backend of its own (HAProxy, keepalived)."""
+    return (
+        bool(service.instances)
+        and not service.backends
+        and all(instance.host in balancers for instance in service.instances)
+    )
+
+
+def balancer_services(cluster: Cluster) -> tuple[str, ...]:
+    """The services whose instances take a balancer out: those of balancers alone, and host images on a balancer."""
+    balancers = frozenset(cluster.balancers)
+    return tuple(
+        service.name
+        for service in cluster.services.values()
+        if is_balancer_service(service, balancers)
+        or any(i.artifact.kind == "host_image" and i.host in balancers for i in service.instances)
+    )
+
+
+def budgets_of(cluster: Cluster, methods: Mapping[str, Method | None]) -> list[Budget]:
+    """Every budget of a cluster, in the declaration's order; the fleet's own come last."""
+    budgets: list[Budget] = []
+    for service in cluster.services.values():
+        capacity = service_capacity(service, methods.get(service.name))
+        kind: BudgetKind = "quorum" if service.quorum else "service"
+        budgets.append(Budget(service.name, kind, capacity, (service.name,)))
+        if service.failure_domain:
+            domains = {i.name: i.domain for i in service.instances if i.domain is not None}
+            name = f"{service.failure_domain} of {service.name}"
+            budgets.append(Budget(name, "failure_domain", 1, (service.name,), "domains", domains))
+    at_balancers = balancer_services(cluster)
+    if at_balancers:
+        budgets.append(Budget("balancers", "balancer", 1, at_balancers, "hosts", hosts=frozenset(cluster.balancers)))
+    if cluster.ceilings.max_hosts_out is not None:
+        everything = tuple(cluster.services)
+        budgets.append(Budget("hosts", "max_hosts_out", cluster.ceilings.max_hosts_out, everything, "hosts"))
+    return budgets
+
+
+def broken_members(cluster: Cluster, state: State) -> tuple[str, ...]:
+    """The instances that are out before anything began, in the declaration's order."""
+    return tuple(
+        instance.name
+        for service in cluster.services.values()
+        for instance in service.instances
+        if (seen := state.instances.get(instance.name)) is not None and not seen.healthy
+    )

@@ -1,0 +1,174 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Jobs, and what must come before what.
+
+Jobs of one service that may run side by side form a *phase*. A service is a chain of phases
+
+    expand -> canary (one job each) -> replace -> last -> migrate -> contract
+
+of which only those with jobs exist; `last` holds the active member of an active/passive service, or the balancer that
+holds the VIP. `depends_on` joins chains: the first phase of a dependant waits for the last phase of what it needs.
+So precedence costs a handful of edges per service, never one per pair of instances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Literal, NamedTuple
+
+from ._budget import balancer_services
+from ._model import Cluster, Instance, InstanceState, JobKind, Service, State
+
+PhaseKind = Literal["expand", "canary", "replace", "last", "migrate", "contract"]
+
+UNSEEN = InstanceState()
+
+
+class Job(NamedTuple):
+    """The smallest thing the plan orders. `seconds` is its estimate, bake time included; `priority` its rank: the
+    smaller goes first. `instance` is None for schema jobs."""
+
+    id: str
+    kind: JobKind
+    service: str
+    host: str
+    instance: str | None
+    phase: str
+    seconds: float = 0.0
+    priority: int = 0
+
+    @staticmethod
+    def from_dict(row: Mapping[str, Any]) -> Job:
+        return Job(*(row[name] for name in Job._fields))
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Jobs of one service that may run side by side, once every phase in `after` has ended."""
+
+    id: str
+    service: str
+    kind: PhaseKind
+    after: tuple[str, ...]
+    jobs: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "service": self.service,
+            "kind": self.kind,
+            "after": list(self.after),
+            "jobs": list(self.jobs),
+        }
+
+    @staticmethod
+    def from_dict(row: Mapping[str, Any]) -> Phase:
+        return Phase(row["id"], row["service"], row["kind"], tuple(row["after"]), tuple(row["jobs"]))
+
+
+class CircleError(ValueError):
+    """Services that wait for each other. `circle` names them in order; the first is also the last."""
+
+    def __init__(self, circle: tuple[str, ...]) -> None:
+        super().__init__("depends_on goes round in a circle: " + " -> ".join(circle))
+        self.circle = circle
+
+
+def service_order(cluster: Cluster) -> list[Service]:
+    """The services, each after all that it depends on. Raises CircleError."""
+    sorter = TopologicalSorter({name: service.depends_on for name, service in cluster.services.items()})
+    try:
+        return [cluster.services[name] for name in sorter.static_order() if name in cluster.services]
+    except CycleError as error:
+        raise CircleError(tuple(error.args[1])) from error
+
+
+def needs_replacing(instance: Instance, state: State) -> bool:
+    return not state.instances.get(instance.name, UNSEEN).current
+
+
+def schema_jobs(service: Service, state: State, *, replacing: bool) -> tuple[JobKind, ...]:
+    """Which schema jobs are to do: those that the check said, else all that are declared where anything is replaced."""
+    declared: tuple[JobKind, ...] = tuple(
+        kind for kind in ("expand", "migrate", "contract") if getattr(service.database, kind)
+    )
+    if service.name in state.schema:
+        return tuple(kind for kind in declared if kind in state.schema[service.name])
+    return declared if replacing else ()
+
+
+def last_host(service: Service, cluster: Cluster, state: State) -> str | None:
+    """The host whose instance goes last: an active member, or the holder of the VIP."""
+    if service.active_passive and service.name in state.active:
+        return state.active[service.name]
+    if state.vip_holder is not None and service.name in balancer_services(cluster):
+        return state.vip_holder
+    return None
+
+
+def choose_canaries(service: Service, candidates: Iterable[Instance], state: State) -> list[Instance]:
+    """The instances that go first, each alone. Broken ones first: they take nothing more from the service.
+
+    Instances that run the target already (from an earlier run) have proven it: they count.
+    """
+    proven = sum(1 for i in service.instances if (s := state.instances.get(i.name)) and s.current and s.healthy)
+    wanted = max(0, service.canary - proven)
+    ranked = sorted(candidates, key=lambda i: state.instances.get(i.name, UNSEEN).healthy)
+    return ranked[:wanted]
+
+
+def _replace_job(instance: Instance, phase: str) -> Job:
+    name = instance.name
+    return Job(f"replace {name}", "replace", instance.service, instance.host, name, phase)
+
+
+def _service_phases(service: Service, cluster: Cluster, state: State) -> list[tuple[PhaseKind, str, list[Job]]]:
+    """A service's chain: (kind, phase id, jobs), first to last."""
+    name = service.name
+    to_replace = [i for i in service.instances if needs_replacing(i, state)]
+    schema = schema_jobs(service, state, replacing=bool(to_replace))
+    at_last = last_host(service, cluster, state)
+    last = [i for i in to_replace if i.host == at_last]
+    others = [i for i in to_replace if i.host != at_last]
+    canaries = choose_canaries(service, others, state)
+    chosen = {i.host for i in canaries}
+    replaced = [i for i in others if i.host not in chosen]
+
+    def schema_phase(kind: Literal["expand", "migrate", "contract"]) -> list[tuple[PhaseKind, str, list[Job]]]:
+        if kind not in schema or not service.instances:
+            return []
+        phase = f"{kind} {name}"
+        return [(kind, phase, [Job(phase, kind, name, service.instances[0].host, None, phase)])]
+
+    chain = schema_phase("expand")
+    for number, instance in enumerate(canaries, 1):
+        phase = f"canary {number} {name}"
+        chain.append(("canary", phase, [_replace_job(instance, phase)]))
+    if replaced:
+        phase = f"replace {name}"
+        chain.append(("replace", phase, [_replace_job(i, phase) for i in replaced]))
+    if last:
+        phase = f"last {name}"
+        chain.append(("last", phase, [_replace_job(i, phase) for i in last]))
+    return chain + schema_phase("migrate") + schema_phase("contract")
+
+
+def jobs_and_phases(cluster: Cluster, state: State) -> tuple[list[Job], list[Phase]]:
+    """What is to do, services in the order of their dependencies. Estimates and priorities come later.
+
+    Raises CircleError where services wait for each other.
+    """
+    jobs: list[Job] = []
+    phases: list[Phase] = []
+    ends: dict[str, tuple[str, ...]] = {}
+    for service in service_order(cluster):
+        after = tuple(dict.fromkeys(end for needed in service.depends_on for end in ends.get(needed, ())))
+        for kind, phase_id, members in _service_phases(service, cluster, state):
+            phases.append(Phase(phase_id, service.name, kind, after, tuple(job.id for job in members)))
+            jobs.extend(members)
+            after = (phase_id,)
+        ends[service.name] = after
+    return jobs, phases
