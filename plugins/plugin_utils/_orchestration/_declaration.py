@@ -77,7 +77,7 @@ def parse(declaration: Mapping[str, Any], inventory: Inventory, *, fleet: Mappin
             problems.add(path, mistake.wrong, mistake.remedy)
         else:
             services[str(name)] = _Reader(str(name), spec, path, inventory, problems).service()
-    _check_dependencies(services, declaration, problems)
+    _check_dependencies(services, problems)
     _check_claims(services, problems)
     cluster = _with_fleet(services, fleet or {}, inventory, problems)
     if problems.found:
@@ -197,10 +197,10 @@ class _Reader:
         mixed = values.right("version_skew") and not values["version_skew"]
         if {"min_available", "max_unavailable"} <= given:
             remedy = "keep the one that you mean"
-            self._add("min_available", "and max_unavailable are two words for one budget", remedy)
+            self._add("min_available", "contradicts max_unavailable: both set the one budget", remedy)
         elif values["quorum"] and "min_available" in given and values["min_available"] != "quorum":
             remedy = 'keep one of them; "quorum: true" keeps a majority'
-            self._add("min_available", "and quorum both say how many must stay", remedy)
+            self._add("min_available", "contradicts quorum: both say how many must stay", remedy)
         if mixed and values["canary"]:
             remedy = "drop canary, or permit both versions side by side with version_skew: true"
             self._add("canary", "runs beside the old version, which version_skew: false forbids", remedy)
@@ -230,13 +230,13 @@ class _Reader:
             return
         rule, base, step = values["arity"]
         if not fits(size, base, step):
-            remedy = f"make it one of {allowed_sizes(size, base, step)} instances, or correct the rule"
+            remedy = f"have {allowed_sizes(size, base, step)} instances, or correct the rule"
             self._add("arity", f"does not allow {instances(size)}", remedy, value=rule)
 
     def _check_canary(self, values: Values, size: int) -> None:
         if size and values["canary"] >= size:
             remedy = f"choose at most {size - 1}" if size > 1 else "drop it: a single instance has no canary"
-            wrong = f"leaves none to go after the canary: there are {instances(size)}"
+            wrong = f"leaves none to go after the canary ({instances(size)} in all)"
             self._add("canary", wrong, remedy, value=values["canary"])
 
     def _budget(self, values: Values, size: int) -> Size:
@@ -362,7 +362,7 @@ def _artifact(values: Values) -> Artifact:
     return Artifact("container", values["container"] or "", values["image"] or "")
 
 
-def _check_dependencies(services: Mapping[str, Service], declaration: Mapping[Any, Any], problems: Problems) -> None:
+def _check_dependencies(services: Mapping[str, Service], problems: Problems) -> None:
     graph: dict[str, list[str]] = {}
     for service in services.values():
         path = f"{ROOT}.{service.name}.depends_on"
@@ -419,9 +419,9 @@ def _check_claims(services: Mapping[str, Service], problems: Problems) -> None:
             for server in instance.servers:
                 holder = servers.setdefault(server, instance)
                 if holder is not instance:
-                    wrong = f"is server of both {holder.name} and {instance.name} in backend {server.backend}"
-                    remedy = "give each instance its own server, or its own backend"
-                    problems.add(f"{path}.balancer.server", wrong, remedy, value=server.name)
+                    wrong = f"is already the server of {holder.name} in backend {server.backend}"
+                    remedy = "give each instance a server of its own"
+                    problems.add(f"{path}.balancer.server", wrong, remedy, value=server.name, host=instance.host)
 
 
 def _with_fleet(
@@ -456,7 +456,7 @@ def _balancers(
     if not hosts and (declared or behind):
         what = "is an empty group" if group in inventory.groups else "is no group of the inventory"
         default = "" if declared else " (the default)"
-        wrong = f"{what}{default}" + (f", but {listed(behind)} are behind balancers" if behind else "")
+        wrong = f"{what}{default}" + (f", but needed for {listed(behind)}" if behind else "")
         remedy = "name the group of the hosts that run HAProxy"
         if group not in inventory.groups:
             remedy += f"; {nearest(group, sorted(inventory.groups))}"

@@ -162,7 +162,7 @@ def path_of(path: str, name: object) -> str:
 def nearest(name: object, known: Iterable[str]) -> str:
     """The remedy for a name that is not known: the one that was probably meant, else all of them."""
     names = [str(each) for each in known]
-    if close := difflib.get_close_matches(_plain(name), names, n=1, cutoff=0.6):
+    if close := difflib.get_close_matches(_plain(name), names, n=1, cutoff=0.7):
         return f"did you mean {close[0]!r}?"
     return f"right would be one of {listed(names)}" if names else "remove it"
 
@@ -212,7 +212,7 @@ def _plain(value: object, form: Callable[[object], str] = str) -> str:
 def text(value: Any) -> str:
     """A text that is not empty and has no white space."""
     if not isinstance(value, str):
-        raise Wrong(f"is {kind(value)}, not a text", "write a text")
+        raise Wrong(f"is {kind(value)}, not a text", "write a text; what looks like a number needs quotes")
     if not value or re.search(r"\s", value):
         raise Wrong("is empty or holds white space", "write a name without white space")
     return str(value)
@@ -296,8 +296,10 @@ def rate(value: Any) -> float:
 
 def one_of(*words: str) -> Callable[[Any], str]:
     def read(value: Any) -> str:
-        if not isinstance(value, str) or value not in words:
-            raise Wrong("is not known", nearest(value, words) if isinstance(value, str) else f"write {listed(words)}")
+        if not isinstance(value, str):
+            raise Wrong(f"is {kind(value)}, not a word", f"write one of {listed(words)}")
+        if value not in words:
+            raise Wrong("is not known", nearest(value, words))
         return str(value)
 
     return read
