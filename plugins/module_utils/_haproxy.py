@@ -307,6 +307,10 @@ class Balancer:
             raise HaproxyError("%s: `show info` has neither Pid nor Version; is this HAProxy?" % self.address)
         return info
 
+    def level(self) -> str:
+        """What the socket lets us do: user, operator or admin."""
+        return self._ask("show cli level").strip()
+
     def tables(self) -> Tuple[List[Dict[str, str]], Dict[Key, Server]]:
         """The rows of `show stat`, and the servers, of one moment."""
         text, _blank, states = self._ask("show stat; show servers state").partition("\n\n")
@@ -320,10 +324,7 @@ class Balancer:
         """Give commands that answer nothing when they succeed, on one line: nothing slips in between."""
         answer = self._ask("; ".join(commands)).strip()
         if answer:
-            hint = "; the socket needs `level admin`" if "Permission denied" in answer else ""
-            raise HaproxyError(
-                "%s: `%s` answered: %s%s" % (self.address, "; ".join(commands), " ".join(answer.split()), hint)
-            )
+            raise HaproxyError("%s: `%s` answered: %s" % (self.address, "; ".join(commands), " ".join(answer.split())))
 
     def old_workers(self) -> List[int]:
         """Process ids, none where no master socket is known."""

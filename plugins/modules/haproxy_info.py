@@ -78,6 +78,10 @@ socket:
   returned: success
   type: str
   sample: /run/haproxy/admin.sock
+level:
+  description: What the socket lets its users do, V(user), V(operator) or V(admin). Changing servers needs the last.
+  returned: success
+  type: str
 version:
   description: HAProxy's version, its first two numbers.
   returned: success
@@ -265,6 +269,7 @@ def look(balancer, config):
     found = differences(config, started_at, backends) if config else []
     return {
         "socket": balancer.address,
+        "level": balancer.level(),
         "version": ".".join(info["Version"].split(".")[:2]),
         "version_full": info["Version"],
         "pid": number(info["Pid"]),

@@ -272,17 +272,19 @@ class Rotation:
         self.restored = 0
         self.unchecked = []
 
-    def look(self):
-        """Read the tables; one that does not answer may be about to reload, so it is asked for a while."""
+    def patiently(self, question):
+        """Ask; a HAProxy that does not answer may be about to reload, so it is asked again for a while."""
         deadline = self.now() + self.balancer.timeout
         while True:
             try:
-                servers = self.balancer.servers()
-                break
+                return question()
             except Unreachable:
                 if self.now() >= deadline:
                     raise
                 self.sleep(POLL_SECONDS)
+
+    def look(self):
+        servers = self.patiently(self.balancer.servers)
         gone = unknown(servers, self.wanted)
         if gone:
             raise Failed("\n".join(gone))
@@ -290,16 +292,12 @@ class Rotation:
         return [servers[key] for key in self.wanted]
 
     def old_sessions(self):
-        try:
-            return self.balancer.old_sessions(self.wanted)
-        except Unreachable:
-            # The master reexecutes itself while it reloads. What it can't tell now must not read as "none".
-            return dict.fromkeys(self.wanted, 1)
+        return self.patiently(lambda: self.balancer.old_sessions(self.wanted))
 
     def command(self, key, *words):
         self.guard()
-        self.changed = True
         self.balancer.change(*("set server %s %s" % (label(key), word) for word in words))
+        self.changed = True
 
     def take_out(self, word):
         """Bring all that are not so yet into `word` (drain or maint); one in maint counts as drained."""
@@ -348,14 +346,14 @@ class Rotation:
         for server in self.look():
             if server.sessions:
                 self.guard()
+                self.balancer.change("shutdown sessions server " + label(server.key))
                 self.changed = True
                 self.closed[server.key] += server.sessions
-                self.balancer.change("shutdown sessions server " + label(server.key))
         old = self.old_sessions()
         if old:
             self.guard()
-            self.changed = True
             self.balancer.close_old_sessions(self.wanted)
+            self.changed = True
         self.wait_for_quiet(self.now() + CLOSING_SECONDS)
         remaining = self.old_sessions()
         self.left_in_old_workers = sum(remaining.values())
@@ -445,6 +443,12 @@ def examine(rotation, state, force_last):
     """Look, and find every reason not to begin. Raises `Refused`."""
     rotation.servers = rotation.balancer.servers()
     problems = unknown(rotation.servers, rotation.wanted)
+    level = rotation.balancer.level()
+    if level != "admin":
+        problems.append(
+            "%s: its level is %s, and changing servers needs `stats socket ... level admin`"
+            % (rotation.balancer.address, level)
+        )
     if state != "ready" and not force_last:
         known = {key for key in rotation.wanted if key in rotation.servers}
         problems += last_usable(rotation.servers, known)
