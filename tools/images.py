@@ -49,14 +49,14 @@ class Recipe:
     reference: str
     base: str = ""
     suite: str = ""
-    steps: str = ""
+    steps: str = "true"
     changes: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def digest(self) -> str:
         below = recipe(self.base).digest if self.base else ""
-        parts = [self.reference, below, self.suite, self.steps, *self.changes, json.dumps(self.files, sort_keys=True)]
+        parts = ["USER root", self.reference, below, self.suite, self.steps, *self.changes, json.dumps(self.files, sort_keys=True)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
@@ -76,6 +76,16 @@ set -eu
 mkdir -p /run/haproxy
 rm -f /run/haproxy/*.sock
 exec haproxy -W -db -S /run/haproxy/master.sock,mode,660 -f /etc/haproxy/haproxy.cfg
+"""
+
+NODE_START = """#!/bin/sh
+# The host key is made at the first start: one in the image would be everybody's.
+set -eu
+mkdir -p /run/sshd
+key=/etc/ssh/ssh_host_ed25519_key
+[ -f $key ] || ssh-keygen -q -t ed25519 -N '' -f $key
+exec /usr/sbin/sshd -D -e -h $key -o UseDNS=no -o UsePAM=no -o PermitRootLogin=prohibit-password \\
+    -o MaxSessions=100 -o MaxStartups=200
 """
 
 KEEPALIVED_START = """#!/bin/sh
@@ -131,7 +141,7 @@ def when_ready(server):
 
 KEYSTONE_STEPS = APT.format(packages="python3-venv") + """
 python3 -m venv /opt/keystone
-/opt/keystone/bin/pip --quiet install --no-compile keystone=={version} pymysql python-memcached pymemcache gunicorn
+/opt/keystone/bin/pip --quiet install --no-compile keystone=={version} pymysql pymemcache gunicorn
 /opt/keystone/bin/python -m compileall -q -j 2 /opt/keystone/lib || true
 find /opt/keystone -type d -name tests -prune -exec rm -rf {{}} +
 ln -s /opt/keystone/bin/keystone-manage /usr/local/bin/keystone-manage
@@ -143,7 +153,9 @@ chown keystone /var/log/keystone
 KEYSTONE_CHANGES = (
     "ENV OS_KEYSTONE_CONFIG_DIR=/etc/keystone",
     "USER keystone",
-    'CMD ["/opt/keystone/bin/gunicorn", "--config", "/opt/keystone/gunicorn.conf.py"]',
+    # gunicorn reads its gunicorn.conf.py there. Options on its command line break Keystone, which reads them as its own.
+    "WORKDIR /opt/keystone",
+    'CMD ["/opt/keystone/bin/gunicorn"]',
 )
 
 
@@ -161,9 +173,46 @@ def keystone_unhealthy(version: str) -> Recipe:
     return Recipe(
         reference=f"rondo/keystone:{version}-unhealthy",
         base=f"keystone-{version}",
-        steps="true",
         changes=("ENV KEYSTONE_WSGI=unhealthy:application", "ENV PYTHONPATH=/opt/unhealthy", *KEYSTONE_CHANGES[1:]),
         files={"/opt/unhealthy/unhealthy.py": UNHEALTHY_APPLICATION},
+    )
+
+
+# A small service for labs that are about something else than Keystone: every answer carries the release.
+WEB_APPLICATION = '''#!/usr/bin/python3
+import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = ('{"release": "%s"}' % os.environ["WEB_RELEASE"]).encode()
+        self.send_response(int(os.environ.get("WEB_STATUS", "200")))
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+
+Server(("0.0.0.0", int(os.environ.get("WEB_PORT", "8080"))), Handler).serve_forever()
+'''
+
+
+def web(release: str, status: str = "200") -> Recipe:
+    return Recipe(
+        reference=f"rondo/web:{release}",
+        base="base",
+        changes=(f"ENV WEB_RELEASE={release}", f"ENV WEB_STATUS={status}", 'CMD ["/usr/local/bin/web"]'),
+        files={"/usr/local/bin/web": WEB_APPLICATION},
     )
 
 
@@ -191,10 +240,7 @@ RECIPES: dict[str, Recipe] = {
         + "mkdir -p /run/sshd /root/.ssh\nrm -f /etc/ssh/ssh_host_*\npasswd -d root >/dev/null\n",
         changes=('CMD ["/usr/local/bin/start-node"]',),
         files={
-            # The host keys are made at the first start: keys in an image would be everybody's.
-            "/usr/local/bin/start-node": "#!/bin/sh\nset -eu\nmkdir -p /run/sshd\nssh-keygen -q -A\n"
-            "exec /usr/sbin/sshd -D -e -o UseDNS=no -o PermitRootLogin=prohibit-password -o MaxSessions=100 "
-            "-o MaxStartups=200 -o UsePAM=no\n"
+            "/usr/local/bin/start-node": NODE_START
         },
     ),
     "keepalived": Recipe(
@@ -221,6 +267,9 @@ RECIPES: dict[str, Recipe] = {
     "keystone-29.1.0": keystone("29.1.0"),
     "keystone-29.1.0-unhealthy": keystone_unhealthy("29.1.0"),
     "keystone-30.0.0": keystone("30.0.0"),
+    "web-1": web("1"),
+    "web-2": web("2"),
+    "web-2-unhealthy": web("2-unhealthy", status="503"),
 }
 
 
@@ -296,7 +345,7 @@ def ensure(name: str) -> str:
 
 
 def _changes(one: Recipe) -> list[str]:
-    return [word for change in (*one.changes, f"LABEL {LABEL}={one.digest}") for word in ("--change", change)]
+    return [word for change in ("USER root", *one.changes, f"LABEL {LABEL}={one.digest}") for word in ("--change", change)]
 
 
 def _debian(one: Recipe) -> None:
