@@ -137,7 +137,7 @@ def lower_bound(
             for job in jobs
             if job.instance is not None
             and job.instance not in absent
-            and budget.group(job.instance, job.service, job.host) is not None
+            and budget.group(job.instance, job.host) is not None
             and job.service in budget.services
         ]
         if members:

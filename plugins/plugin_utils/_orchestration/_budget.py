@@ -26,7 +26,7 @@ class Budget:
     """At most `capacity` groups of `services` out at once; `counts` says what a group is.
 
     `domains` maps instances to failure domains (where `counts` is "domains"). `hosts`: only instances on these count
-    (None: all).
+    (None: all; always so where `counts` is "instances").
     """
 
     name: str
@@ -37,8 +37,8 @@ class Budget:
     domains: Mapping[str, str] = field(default_factory=dict)
     hosts: frozenset[str] | None = None
 
-    def group(self, instance: str, service: str, host: str) -> str | None:
-        """The group of an instance of one of `services`; None where this budget does not count it."""
+    def group(self, instance: str, host: str) -> str | None:
+        """The group of an instance (on that host) of one of `services`; None where this budget does not count it."""
         if self.hosts is not None and host not in self.hosts:
             return None
         if self.counts == "instances":

@@ -107,15 +107,16 @@ class Plan:
     def _job_rows(self) -> list[dict[str, Any]]:
         instances = self.cluster.instances
         canaries = {job for phase in self.phases if phase.kind == "canary" for job in phase.jobs}
-        rows = [self._job_row(job, instances, bake=job.id in canaries) for job in self.jobs]
+        makespan = self.makespan
+        rows = [self._job_row(job, instances, makespan, bake=job.id in canaries) for job in self.jobs]
         return sorted(rows, key=lambda row: (row["start"], row["priority"]))
 
-    def _job_row(self, job: Job, instances: Mapping[str, Instance], *, bake: bool) -> dict[str, Any]:
+    def _job_row(self, job: Job, instances: Mapping[str, Instance], last: float, *, bake: bool) -> dict[str, Any]:
         service = self.cluster.services[job.service]
         instance = instances.get(job.instance) if job.instance else None
         artifact = (instance or service.instances[0]).artifact
         # A job that can't begin is forecast behind everything else.
-        start = self.timeline.starts.get(job.id, self.makespan)
+        start = self.timeline.starts.get(job.id, last)
         return {
             "id": job.id,
             "kind": job.kind,
@@ -208,11 +209,14 @@ def make_plan(
     if improve_seconds and clock is None:
         raise ValueError("improve_seconds: needs a clock; pass clock=time.monotonic")
     known = estimates or Estimates(cluster)
-    choices = {name: choose(service, state, _replacing(service, known)) for name, service in cluster.services.items()}
     bare, phases = jobs_and_phases(cluster, state)
+    sources = _estimates_of(bare, cluster, known)
+    seconds = {
+        job.instance: sources[job.id].seconds for job in bare if job.instance and sources[job.id].source != UNKNOWN
+    }
+    choices = {name: choose(service, state, seconds) for name, service in cluster.services.items()}
     budgets = budgets_of(cluster, {name: choice.method for name, choice in choices.items()})
     out = broken_members(cluster, state)
-    sources = _estimates_of(bare, cluster, known)
     jobs = prioritised(_timed(bare, phases, cluster, sources), phases, budgets, out)
     timeline = run_window(Window(jobs, phases, budgets, out=out))
     bound = lower_bound(jobs, phases, budgets, out)
@@ -332,12 +336,6 @@ def _instances(cluster: Cluster) -> Iterable[Instance]:
     return (instance for service in cluster.services.values() for instance in service.instances)
 
 
-def _replacing(service: Service, known: Estimates) -> dict[str, float]:
-    """Seconds of each instance's replacement, where more than a guess is known."""
-    found = {i.name: known.of("replace", service, i) for i in service.instances}
-    return {name: estimate.seconds for name, estimate in found.items() if estimate.source != UNKNOWN}
-
-
 def _estimates_of(jobs: Iterable[Job], cluster: Cluster, known: Estimates) -> dict[str, Estimate]:
     instances = cluster.instances
     return {
@@ -373,7 +371,7 @@ def _method_obstacles(choices: Mapping[str, Choice], phases: Iterable[Phase]) ->
 
 def _counts(budget: Budget, instance: str) -> bool:
     service, host = split_instance(instance)
-    return service in budget.services and budget.group(instance, service, host) is not None
+    return service in budget.services and budget.group(instance, host) is not None
 
 
 def _own(name: str, service: Service, instance: Instance | None) -> float:

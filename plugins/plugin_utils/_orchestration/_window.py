@@ -85,10 +85,10 @@ class Window:
         self._fleet_max_failures = fleet_max_failures
         self._failures: dict[str, int] = defaultdict(int)
 
-        self._budgets_of: dict[str, list[int]] = defaultdict(list)
+        self._budgets_of: dict[str, list[tuple[int, Budget]]] = defaultdict(list)
         for number, budget in enumerate(self._budgets):
             for service in budget.services:
-                self._budgets_of[service].append(number)
+                self._budgets_of[service].append((number, budget))
         self._capacity = [budget.capacity for budget in self._budgets]
         self._groups: list[dict[str, int]] = [{} for _ in self._budgets]
         self._waiters: list[set[_Lane]] = [set() for _ in self._budgets]
@@ -100,6 +100,8 @@ class Window:
         for job in jobs if host_order else self._jobs:
             self._host_jobs[job.host].append(self._index[job.id])
         self._host_order = host_order
+        # Without a fixed order: the host's jobs whose phase has opened.
+        self._host_open: dict[str, list[int]] = {host: [] for host in self._host_jobs}
         self._host_next: dict[str, int] = dict.fromkeys(self._host_jobs, 0)
 
         self._lanes: dict[tuple[Any, ...], _Lane] = {}
@@ -303,6 +305,7 @@ class Window:
     def _open(self, phase: int) -> None:
         self._phase_open[phase] = 1
         for i in self._phase_jobs[phase]:
+            self._host_open[self._jobs[i].host].append(i)
             self._file(i)
         if self._phase_left[phase] == 0:
             self._close(phase)
@@ -333,10 +336,11 @@ class Window:
     # Budgets
 
     def _claims(self, instance: str) -> list[tuple[int, str]]:
+        """The groups that are out while this instance is: (budget, group)."""
         service, host = split_instance(instance)
         claims = []
-        for number in self._budgets_of.get(service, ()):
-            group = self._budgets[number].group(instance, service, host)
+        for number, budget in self._budgets_of.get(service, ()):
+            group = instance if budget.counts == "instances" else budget.group(instance, host)
             if group is not None:
                 claims.append((number, group))
         return claims
@@ -382,13 +386,10 @@ class Window:
         instance = job.instance
         checks: list[tuple[int, str | None, bool]] = []
         if instance is not None and instance not in self._holding:
-            for number in self._budgets_of.get(job.service, ()):
-                budget = self._budgets[number]
-                if budget.counts == "instances" and budget.hosts is None:
+            for number, budget in self._budgets_of.get(job.service, ()):
+                if budget.counts == "instances":
                     checks.append((number, None, False))
-                    continue
-                group = budget.group(instance, job.service, job.host)
-                if group is not None:
+                elif (group := budget.group(instance, job.host)) is not None:
                     domain = group if budget.counts == "domains" else None
                     checks.append((number, domain, domain is None and group in self._groups[number]))
         key = (phase, *checks)
@@ -416,9 +417,11 @@ class Window:
     def _file_host(self, host: str) -> None:
         if host in self._host_job or host not in self._host_jobs:
             return
-        members = self._host_jobs[host]
         if self._host_order:
-            members = members[self._host_next[host] : self._host_next[host] + 1]
+            after = self._host_next[host]
+            members = self._host_jobs[host][after : after + 1]
+        else:
+            members = self._host_open[host] = [i for i in self._host_open[host] if self._status[i] < DONE]
         for i in members:
             self._file(i)
 
