@@ -488,7 +488,8 @@ def unmatched(cluster: Cluster, tables: Mapping[str, Mapping[str, Sequence[str]]
             for name, instance_name in servers.items():
                 if name not in there:
                     wrong = f"is no server of backend {backend}: {instance_name} is not behind this balancer"
-                    remedy = nearest(name, [each for each in there if each not in servers] or sorted(there))
+                    spare = sorted(each for each in there if each not in servers)
+                    remedy = nearest(name, spare) if spare else "add it there, or correct balancer.server"
                     problems.add(f"{path}.server", wrong, remedy, value=name, host=balancer)
             for name in there:
                 if name not in servers:

@@ -32,6 +32,7 @@ from ._spec import (
     rate,
     text,
     url,
+    whole,
 )
 
 ROOT = "upgrade_services"
@@ -45,7 +46,7 @@ def _directory(value: Any) -> str:
 
 
 def _arity(value: Any) -> tuple[str, int, int]:
-    rule = str(value) if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)) else ""
+    rule = str(value) if isinstance(value, str) else str(whole(value))
     if (sizes := sizes_of(rule)) is None:
         raise Wrong("is not a rule for a group's size", 'write such as "3", "1+2n" or "2+n"')
     return rule, *sizes

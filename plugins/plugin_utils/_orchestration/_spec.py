@@ -228,7 +228,7 @@ def count(least: int = 0) -> Callable[[Any], int]:
     """Reads a whole number of at least `least`; text that holds one is taken too (`-e` gives only text)."""
 
     def read(value: Any) -> int:
-        number = _whole(value)
+        number = whole(value)
         if number is None:
             raise Wrong(f"is {kind(value)}, not a whole number", f"write a whole number from {least} up")
         if number < least:
@@ -238,7 +238,8 @@ def count(least: int = 0) -> Callable[[Any], int]:
     return read
 
 
-def _whole(value: object) -> int | None:
+def whole(value: object) -> int | None:
+    """A whole number of up to nine digits, also where it comes as text; None where it is something else."""
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}", value.strip()):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**9:
@@ -258,7 +259,7 @@ def count_or_percent(*words: str) -> Callable[[Any], int | Percent | str]:
                 if not 0 <= percent.value <= 100:
                     raise Wrong("is out of range", "a percentage goes from 0% to 100%")
                 return percent
-        number = _whole(value)
+        number = whole(value)
         if number is None:
             raise Wrong("is not a number of instances", f"write {forms}")
         if number < 0:
@@ -289,7 +290,7 @@ def rate(value: Any) -> float:
     """Bytes per second."""
     if isinstance(value, str) and (number := parse_rate(value)):
         return number
-    if _whole(value) is not None:
+    if whole(value) is not None:
         raise Wrong("is a number without a unit", 'write such as "100MB" (per second)')
     raise Wrong("is not a rate above 0", 'write such as "100MB" or "1GiB" (per second)')
 
@@ -388,7 +389,7 @@ def endpoint(value: Any) -> str:
 
 
 def http_status(value: Any) -> int:
-    number = _whole(value)
+    number = whole(value)
     if number is None or not 100 <= number <= 599:
         raise Wrong("is not an HTTP status", "write numbers from 100 to 599, such as [200, 300]")
     return number
