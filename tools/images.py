@@ -56,7 +56,15 @@ class Recipe:
     @functools.cached_property
     def digest(self) -> str:
         below = recipe(self.base).digest if self.base else ""
-        parts = ["USER root", self.reference, below, self.suite, self.steps, *self.changes, json.dumps(self.files, sort_keys=True)]
+        parts = [
+            "USER root",
+            self.reference,
+            below,
+            self.suite,
+            self.steps,
+            *self.changes,
+            json.dumps(self.files, sort_keys=True),
+        ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
@@ -107,15 +115,15 @@ exec mariadbd --user=mysql --bind-address=0.0.0.0 --skip-name-resolve --max-conn
 """
 
 # The image whose instances start and never become healthy: everything is like the good one's but the answer.
-UNHEALTHY_APPLICATION = '''
+UNHEALTHY_APPLICATION = """
 def application(environ, start_response):
     body = b'{"error": "this image is broken on purpose"}'
     start_response("503 Service Unavailable", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
-'''
+"""
 
 # Keystone reads its policy at the first request; concurrent first requests are then refused with 403.
-KEYSTONE_GUNICORN = '''
+KEYSTONE_GUNICORN = """
 import os
 
 bind = "0.0.0.0:5000"
@@ -137,9 +145,11 @@ def when_ready(server):
         from keystone.common.rbac_enforcer import enforcer
 
         enforcer.RBACEnforcer()._enforcer.load_rules()
-'''
+"""
 
-KEYSTONE_STEPS = APT.format(packages="python3-venv") + """
+KEYSTONE_STEPS = (
+    APT.format(packages="python3-venv")
+    + """
 python3 -m venv /opt/keystone
 /opt/keystone/bin/pip --quiet install --no-compile keystone=={version} pymysql pymemcache gunicorn
 /opt/keystone/bin/python -m compileall -q -j 2 /opt/keystone/lib || true
@@ -149,6 +159,7 @@ useradd --system --uid 42425 --no-create-home keystone
 mkdir -p /etc/keystone /var/log/keystone
 chown keystone /var/log/keystone
 """
+)
 
 KEYSTONE_CHANGES = (
     "ENV OS_KEYSTONE_CONFIG_DIR=/etc/keystone",
@@ -179,7 +190,7 @@ def keystone_unhealthy(version: str) -> Recipe:
 
 
 # A small service for labs that are about something else than Keystone: every answer carries the release.
-WEB_APPLICATION = '''#!/usr/bin/python3
+WEB_APPLICATION = """#!/usr/bin/python3
 import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -204,7 +215,7 @@ class Server(ThreadingHTTPServer):
 
 
 Server(("0.0.0.0", int(os.environ.get("WEB_PORT", "8080"))), Handler).serve_forever()
-'''
+"""
 
 
 def web(release: str, status: str = "200") -> Recipe:
@@ -239,9 +250,7 @@ RECIPES: dict[str, Recipe] = {
         steps=APT.format(packages="openssh-server python3-docker iproute2")
         + "mkdir -p /run/sshd /root/.ssh\nrm -f /etc/ssh/ssh_host_*\npasswd -d root >/dev/null\n",
         changes=('CMD ["/usr/local/bin/start-node"]',),
-        files={
-            "/usr/local/bin/start-node": NODE_START
-        },
+        files={"/usr/local/bin/start-node": NODE_START},
     ),
     "keepalived": Recipe(
         reference="rondo/keepalived:2.3",
@@ -293,7 +302,9 @@ def say(text: str) -> None:
     print(f"images: {text}", flush=True)
 
 
-def docker(*words: str, stdin: str | None = None, env: dict[str, str] | None = None, timeout: float = CLIENT_TIMEOUT) -> str:
+def docker(
+    *words: str, stdin: str | None = None, env: dict[str, str] | None = None, timeout: float = CLIENT_TIMEOUT
+) -> str:
     """The output of a docker command. Raises ImageError with what the engine said."""
     done = subprocess.run(
         ["docker", *words],
@@ -311,7 +322,10 @@ def docker(*words: str, stdin: str | None = None, env: dict[str, str] | None = N
 
 def is_current(one: Recipe) -> bool:
     try:
-        return docker("image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL}"}}}}', one.reference) == one.digest
+        return (
+            docker("image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL}"}}}}', one.reference)
+            == one.digest
+        )
     except ImageError:
         return False
 
@@ -345,7 +359,9 @@ def ensure(name: str) -> str:
 
 
 def _changes(one: Recipe) -> list[str]:
-    return [word for change in ("USER root", *one.changes, f"LABEL {LABEL}={one.digest}") for word in ("--change", change)]
+    return [
+        word for change in ("USER root", *one.changes, f"LABEL {LABEL}={one.digest}") for word in ("--change", change)
+    ]
 
 
 def _debian(one: Recipe) -> None:
@@ -374,7 +390,9 @@ def _debian(one: Recipe) -> None:
             words.insert(1, f"--keyring={keyring}")
         if os.getuid() != 0:
             words[:0] = ["sudo", "-n", "--preserve-env=http_proxy,https_proxy,no_proxy"]
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CLIENT_TIMEOUT, check=False)
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CLIENT_TIMEOUT, check=False
+        )
         if done.returncode:
             raise ImageError(f"mmdebstrap {one.suite} failed: {done.stderr.strip()[-2000:]}")
         partial.replace(tarball)
@@ -447,7 +465,10 @@ def reach() -> tuple[str | None, dict[str, str]]:
     bundle = next(
         (
             path
-            for path in (settings.pop("cert", None), *map(os.environ.get, ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")))
+            for path in (
+                settings.pop("cert", None),
+                *map(os.environ.get, ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")),
+            )
             if path and Path(path).is_file()
         ),
         None,
@@ -470,13 +491,22 @@ def reach() -> tuple[str | None, dict[str, str]]:
 
 def _pip_settings() -> dict[str, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "pip", "config", "list"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     found: dict[str, str] = {}
     for line in done.stdout.splitlines():
         key, _, value = line.partition("=")
         section, _, name = key.strip().rpartition(".")
-        if name in ("cert", "index-url", "extra-index-url", "trusted-host", "proxy") and section in ("global", "install", ":env:"):
+        if name in ("cert", "index-url", "extra-index-url", "trusted-host", "proxy") and section in (
+            "global",
+            "install",
+            ":env:",
+        ):
             found[name] = value.strip().strip("'\"").replace("\\n", " ")
     return found
 

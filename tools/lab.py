@@ -71,10 +71,14 @@ class Lab:
         self.services: dict[str, dict[str, Any]] = {key: dict(value) for key, value in definition["services"].items()}
         for key, service in self.services.items():
             if wrong := set(service) - SERVICE_KEYS:
-                raise LabError(f"services.{key} has unknown keys {', '.join(sorted(wrong))}; known are {', '.join(sorted(SERVICE_KEYS))}")
+                raise LabError(
+                    f"services.{key} has unknown keys {', '.join(sorted(wrong))}; known are {', '.join(sorted(SERVICE_KEYS))}"
+                )
         self.frontend_timeout = definition.get("client_timeout", "60s")
         self.groups, self.hostvars = read_inventory(inventory, name)
-        self.nodes = sorted({host for service in self.services.values() for host in self._hosts(service)}, key=self._order)
+        self.nodes = sorted(
+            {host for service in self.services.values() for host in self._hosts(service)}, key=self._order
+        )
         self.addresses: dict[str, str] = {}
         self.vip = ""
 
@@ -95,7 +99,10 @@ class Lab:
 
     def up(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        wanted = ["rondo/node:trixie", *(service["image"] for service in self.services.values() if self._hosts(service))]
+        wanted = [
+            "rondo/node:trixie",
+            *(service["image"] for service in self.services.values() if self._hosts(service)),
+        ]
         for reference in dict.fromkeys(wanted):
             if known := images.name_of(reference):
                 images.ensure(known)
@@ -115,7 +122,9 @@ class Lab:
 
     def _network(self) -> None:
         """A network of the lab's own, in the first range that nothing on this machine uses."""
-        mtu = subprocess.run([str(ROOT / "tools" / "engine"), "mtu"], capture_output=True, text=True, check=True).stdout.strip()
+        mtu = subprocess.run(
+            [str(ROOT / "tools" / "engine"), "mtu"], capture_output=True, text=True, check=True
+        ).stdout.strip()
         for third in range(64, 255):
             network = ipaddress.ip_network(f"172.30.{third}.0/24")
             if any(network.overlaps(used) for used in used_ranges()):
@@ -136,7 +145,9 @@ class Lab:
             self.addresses = {node: str(hosts[10 + index]) for index, node in enumerate(self.nodes)}
             self.vip = str(hosts[-5])
             return
-        raise LabError("no free address range 172.30.64.0/24 to 172.30.254.0/24 for the lab's network; remove old networks of yours")
+        raise LabError(
+            "no free address range 172.30.64.0/24 to 172.30.254.0/24 for the lab's network; remove old networks of yours"
+        )
 
     def _key(self) -> None:
         key = self.folder / "id"
@@ -187,8 +198,13 @@ class Lab:
         state = {
             "name": self.name,
             "vip": self.vip,
-            "nodes": {node: {"address": self.addresses[node], "container": self.container(node)} for node in self.nodes},
-            "services": {key: {"image": service["image"], "nodes": self._hosts(service)} for key, service in self.services.items()},
+            "nodes": {
+                node: {"address": self.addresses[node], "container": self.container(node)} for node in self.nodes
+            },
+            "services": {
+                key: {"image": service["image"], "nodes": self._hosts(service)}
+                for key, service in self.services.items()
+            },
         }
         (self.folder / "lab.json").write_text(json.dumps(state, indent=2) + "\n")
 
@@ -206,7 +222,9 @@ class Lab:
         if ready := service.get("ready"):
             together(lambda node: wait_for(self.container(node, key), self._rendered(ready, node)), hosts)
         if then := service.get("then"):
-            images.docker("exec", "--user", "0:0", "--interactive", first, "sh", "-eu", stdin=self._rendered(then, hosts[0]))
+            images.docker(
+                "exec", "--user", "0:0", "--interactive", first, "sh", "-eu", stdin=self._rendered(then, hosts[0])
+            )
         say(f"{key} runs on {', '.join(hosts)} ({time.monotonic() - began:.0f} s)")
 
     def _options(self, key: str, node: str) -> list[str]:
@@ -225,8 +243,13 @@ class Lab:
     def _create(self, key: str, node: str) -> None:
         service = self.services[key]
         name = self.container(node, key)
-        images.docker("create", "--init", "--name", name, "--restart", "no", *self._options(key, node), service["image"])
-        rendered = {path: self._rendered((SHARED / "templates" / template).read_text(), node) for path, template in service.get("files", {}).items()}
+        images.docker(
+            "create", "--init", "--name", name, "--restart", "no", *self._options(key, node), service["image"]
+        )
+        rendered = {
+            path: self._rendered((SHARED / "templates" / template).read_text(), node)
+            for path, template in service.get("files", {}).items()
+        }
         put(name, rendered, owner=service.get("owner", 0))
 
     def _once(self, key: str, node: str, script: str) -> None:
@@ -237,7 +260,9 @@ class Lab:
         )  # fmt: skip
 
     def _rendered(self, text: str, node: str) -> str:
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+        environment = jinja2.Environment(
+            undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        )
         return environment.from_string(text).render(
             node=node, address=self.addresses[node], addresses=self.addresses, groups=self.groups, services=self.services,
             vip=self.vip, lab=self.name, hosts_of={key: self._hosts(service) for key, service in self.services.items()},
@@ -249,7 +274,12 @@ class Lab:
         config = str(self.folder / "ssh_config")
 
         def by_ssh(node: str) -> None:
-            retry(f"ssh to {node}", lambda: subprocess.run(["ssh", "-F", config, node, "true"], stdin=subprocess.DEVNULL, capture_output=True, check=True))
+            retry(
+                f"ssh to {node}",
+                lambda: subprocess.run(
+                    ["ssh", "-F", config, node, "true"], stdin=subprocess.DEVNULL, capture_output=True, check=True
+                ),
+            )
 
         together(by_ssh, self.nodes)
         balancers = self.groups.get("balancers", [])
@@ -292,7 +322,9 @@ def wait_for(container: str, command: str) -> None:
     try:
         retry(f"success of '{command}'", succeeds)
     except (LabError, RuntimeError) as error:
-        logs = subprocess.run(["docker", "logs", "--tail", "30", container], capture_output=True, text=True, check=False)
+        logs = subprocess.run(
+            ["docker", "logs", "--tail", "30", container], capture_output=True, text=True, check=False
+        )
         raise LabError(f"{container}: {error}\n{logs.stdout}{logs.stderr}") from error
 
 
@@ -306,7 +338,9 @@ def put(container: str, files: Mapping[str, str], *, mode: int = 0o644, owner: i
             entry = tarfile.TarInfo(path.lstrip("/"))
             entry.size, entry.mode, entry.uid, entry.gid = len(text.encode()), mode, owner, owner
             archive.addfile(entry, io.BytesIO(text.encode()))
-    done = subprocess.run(["docker", "cp", "-", f"{container}:/"], input=buffer.getvalue(), capture_output=True, check=False)
+    done = subprocess.run(
+        ["docker", "cp", "-", f"{container}:/"], input=buffer.getvalue(), capture_output=True, check=False
+    )
     if done.returncode:
         raise LabError(f"docker cp into {container} failed: {done.stderr.decode().strip()}")
 
@@ -334,7 +368,9 @@ def read_inventory(source: Path, name: str) -> tuple[dict[str, list[str]], dict[
 
 
 def used_ranges() -> Iterator[ipaddress.IPv4Network]:
-    routes = subprocess.run(["ip", "-4", "-o", "route", "show", "table", "all"], capture_output=True, text=True, check=False).stdout
+    routes = subprocess.run(
+        ["ip", "-4", "-o", "route", "show", "table", "all"], capture_output=True, text=True, check=False
+    ).stdout
     for line in routes.splitlines():
         for word in line.split()[:2]:
             try:
@@ -368,9 +404,13 @@ def control_folder(name: str) -> Path:
 
 def labs() -> list[str]:
     """Names of the labs that have anything on the engine, or a folder."""
-    found = set(images.docker("ps", "--all", "--filter", f"label={LABEL}", "--format", f'{{{{.Label "{LABEL}"}}}}').split())
+    found = set(
+        images.docker("ps", "--all", "--filter", f"label={LABEL}", "--format", f'{{{{.Label "{LABEL}"}}}}').split()
+    )
     for kind in ("network", "volume"):
-        found |= set(images.docker(kind, "ls", "--filter", f"label={LABEL}", "--format", f'{{{{.Label "{LABEL}"}}}}').split())
+        found |= set(
+            images.docker(kind, "ls", "--filter", f"label={LABEL}", "--format", f'{{{{.Label "{LABEL}"}}}}').split()
+        )
     return sorted(found | {path.name for path in CACHE.glob("*") if path.is_dir()})
 
 
@@ -407,11 +447,17 @@ def locked(name: str) -> Iterator[None]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Brings a throwaway cluster in containers up and down.")
     parser.add_argument("word", choices=("up", "down", "show"))
-    parser.add_argument("--name", default=os.environ.get("RONDO_LAB", "lab"), help="the lab's name; default: $RONDO_LAB, or lab")
+    parser.add_argument(
+        "--name", default=os.environ.get("RONDO_LAB", "lab"), help="the lab's name; default: $RONDO_LAB, or lab"
+    )
     parser.add_argument("--all", action="store_true", help="down: every lab")
-    parser.add_argument("--inventory", type=Path, default=ROOT / "inventories" / "lab", help="its hosts are the lab's nodes")
+    parser.add_argument(
+        "--inventory", type=Path, default=ROOT / "inventories" / "lab", help="its hosts are the lab's nodes"
+    )
     parser.add_argument("--lab", type=Path, default=SHARED / "lab.yml", help="the lab's definition")
-    parser.add_argument("--image", action="append", default=[], metavar="SERVICE=IMAGE", help="what a service starts with")
+    parser.add_argument(
+        "--image", action="append", default=[], metavar="SERVICE=IMAGE", help="what a service starts with"
+    )
     options = parser.parse_args()
     try:
         if options.word == "down":
@@ -427,7 +473,9 @@ def main() -> int:
             for pair in options.image:
                 service, _, image = pair.partition("=")
                 if service not in definition["services"] or not image:
-                    raise LabError(f"--image {pair}: say SERVICE=IMAGE; services are {', '.join(definition['services'])}")
+                    raise LabError(
+                        f"--image {pair}: say SERVICE=IMAGE; services are {', '.join(definition['services'])}"
+                    )
                 definition["services"][service]["image"] = image
             with locked(options.name):
                 down(options.name)

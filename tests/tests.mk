@@ -1,0 +1,49 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Each part runs alone (`make unit`), and `make test` runs them all.
+
+parts := lint types sanity unit strategy integration molecule-default molecule-faults
+pytest := $(python) -m pytest
+collection := .cache/collections/ansible_collections/rondo/upgrade
+
+test: setup engine  ## All tests, one part after the other (about 20 minutes)
+	@$(python) tools/parts.py $(parts)
+
+lint: setup  ## Style of Python, YAML and roles; documentation; changelog
+	ruff check .
+	yamllint --strict .
+	ansible-lint --offline
+	cd $(collection) && antsibull-docs lint-collection-docs --plugin-docs .
+	cd $(collection) && antsibull-changelog lint
+
+types: setup  ## mypy --strict
+	mypy -p ansible_collections.rondo.upgrade.plugins.plugin_utils
+	MYPYPATH=tools mypy tools/images.py tools/lab.py tools/parts.py tools/fetch_collections.py
+
+sanity: setup  ## ansible-test sanity
+	$(python) tools/sanity.py
+
+unit: setup  ## The brain, the modules and the plugins, without any container
+	$(pytest) tests/unit
+
+strategy: setup  ## The strategy, on ansible-core 2.19 and on the newest that runs here
+	$(pytest) tests/integration/strategy
+
+integration: setup engine  ## Modules, probe and playbooks against real HAProxy and a real engine
+	$(pytest) tests/integration --ignore tests/integration/strategy
+
+molecule-default: setup engine  ## Keystone upgraded under load: create, converge, idempotence, verify, destroy
+	molecule test --scenario-name default
+
+molecule-faults: setup engine  ## What happens when things are broken on purpose
+	molecule test --scenario-name faults
+
+contrast: setup engine  ## The same load over four ways to upgrade; prints the README's table
+	$(python) tests/contrast/contrast.py
+
+bench-plan: setup  ## How long planning takes for fleets of 10 to 10,000 hosts
+	$(python) tests/benchmarks/plan.py
+
+.PHONY: test contrast bench-plan $(parts)
