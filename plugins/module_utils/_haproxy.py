@@ -281,7 +281,7 @@ def unknown(servers: Mapping[Key, Server], wanted: Iterable[Key]) -> List[str]:
 
 def _nearest(name: str, names: Iterable[str]) -> str:
     known = sorted(names)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:8]
+    near = difflib.get_close_matches(name, known, n=3) or known[:8]
     return "there is %s" % ", ".join(near) if near else "there is none"
 
 

@@ -412,19 +412,25 @@ class Rotation:
             if check:
                 seen += " (last check: %s)" % check
             lines.append(seen)
-        # A server that is up now and the last one of its backend serves better than none.
-        needed = {label(key) for key in returned if last_usable(self.servers, {key})}
-        again = [key for key in self.wanted if key in returned and label(key) not in needed]
-        for key in again:
-            self.command(key, "state maint")
+        again, needed = [], []
+        for key in self.wanted:
+            if key not in returned:
+                continue
+            self.look()
+            # A server that is up now and the last one of its backend serves better than none.
+            if last_usable(self.servers, {key}):
+                needed.append(label(key))
+            else:
+                self.command(key, "state maint")
+                again.append(label(key))
         text = "not up within %g s" % timeout
         if min_healthy_time:
             text += " and for %g s then" % min_healthy_time
         text += ": " + ", ".join(lines)
         if again:
-            text += ". Back in maintenance: %s" % ", ".join(label(key) for key in again)
+            text += ". Back in maintenance: %s" % ", ".join(again)
         if needed:
-            text += ". Left in rotation as the last usable of its backend: %s" % ", ".join(sorted(needed))
+            text += ". Left in rotation as the last usable of its backend: %s" % ", ".join(needed)
         return text
 
 
