@@ -5,8 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from ansible.errors import AnsibleError
+
+from . import _cluster, _plan_file
+from ._core_compat import plain
+from ._orchestration._declaration import DeclarationError
+from ._orchestration._planner import make_plan
 
 
 def batches(plan: Mapping[str, Any], service: str) -> list[list[str]]:
@@ -20,3 +29,41 @@ def batches(plan: Mapping[str, Any], service: str) -> list[list[str]]:
     hosts = {job["id"]: job["host"] for job in plan["jobs"] if job["service"] == service and job["kind"] == "replace"}
     rounds = ([hosts[job] for job in together if job in hosts] for together in plan["rounds"])
     return [names for names in rounds if names]
+
+
+def looked_up(
+    terms: Sequence[Any], path: str | None, variables: Mapping[str, Any], template: Callable[[Any], Any]
+) -> list[list[str]]:
+    """Batches of the one service in `terms`, for the lookups. `path`: a plan file, over what the variables hold.
+
+    Raises AnsibleError where there is no plan to be had, or not that service in it.
+    """
+    if len(terms) != 1:
+        raise AnsibleError(f"one service at a time, not {len(terms)}: lookup('rondo.upgrade.batches', 'keystone')")
+    try:
+        return batches(_plan(path, _visible(variables), template), str(terms[0]))
+    except (DeclarationError, _plan_file.PlanFileError) as error:
+        raise AnsibleError(str(error)) from error
+    except KeyError as error:
+        raise AnsibleError(str(error.args[0])) from error
+
+
+def _visible(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The variables, over those of localhost: a play's keywords are templated without any host's."""
+    return ChainMap(dict(variables), variables["hostvars"]["localhost"]) if "hostvars" in variables else variables
+
+
+def _plan(path: str | None, variables: Mapping[str, Any], template: Callable[[Any], Any]) -> Mapping[str, Any]:
+    if path:
+        return _plan_file.read(Path(path).expanduser())
+    if "upgrade_plan" in variables:
+        plan: Mapping[str, Any] = plain(template(variables["upgrade_plan"]))
+        return plan
+    if "hostvars" not in variables:
+        raise AnsibleError(
+            "the first play's keywords are templated before Ansible knows the hosts: put a play before it (localhost,"
+            " with rondo.upgrade.plan and set_fact upgrade_plan), or name a plan: plan='build/plan/plan.json'"
+        )
+    source = _cluster.source(variables, template)
+    cluster = source.cluster()
+    return make_plan(cluster, _cluster.assumed(cluster, source.facts)).to_dict()

@@ -72,7 +72,7 @@ def source(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> Sour
     if not isinstance(raw, Mapping):
         return Source(plain(raw), fleet, Inventory(groups), {})
     views = _Views(variables["hostvars"])
-    declaration = {str(name): _controllers(spec, template) for name, spec in raw.items()}
+    declaration = {str(name): _controllers(raw[name], template) for name in raw}
     services_of: dict[str, list[str]] = {}
     for name, spec in declaration.items():
         for host in _hosts(name, spec, groups):
@@ -93,9 +93,9 @@ def _controllers(spec: Any, template: Callable[[Any], Any]) -> Any:
     if not isinstance(spec, Mapping):
         return plain(template(spec))
     resolved: dict[str, Any] = {}
-    for key, value in spec.items():
+    for key in spec:
         try:
-            resolved[str(key)] = plain(template(value))
+            resolved[str(key)] = plain(template(spec[key]))
         except AnsibleUndefinedVariable:
             resolved[str(key)] = _UNDEFINED
     return resolved
@@ -186,12 +186,18 @@ def state(cluster: Cluster, facts: Facts, tested: frozenset[tuple[str, str, str]
     checks = _schema_checks(cluster, facts)
     return State(
         instances=instances,
-        schema={name: steps for name in cluster.services if (steps := _schema(cluster, name, instances, checks))},
+        schema={name: _schema(cluster, name, code) for name, code in checks.items() if code in _STEPS},
         active={name: host for name in cluster.services if (host := _active(cluster, name, facts))},
         tested=tested,
         obstacles=tuple(_obstacles(cluster, facts, checks)),
         notes=(*broken, *_notes(cluster, facts)),
     )
+
+
+def assumed(cluster: Cluster, facts: Facts) -> State:
+    """What runs where every host was observed; else nothing is known: all instances serve and none is upgraded yet."""
+    seen = all(_observed(instance, facts) for instance in cluster.instances.values())
+    return state(cluster, facts) if seen else State()
 
 
 def differences(cluster: Cluster, facts: Facts) -> list[str]:
@@ -209,8 +215,8 @@ def differences(cluster: Cluster, facts: Facts) -> list[str]:
             found.append(f"{name} runs {seen.running or 'nothing'}, not {instance.artifact.target}")
         if seen.reason:
             found.append(f"{name} does not serve: {seen.reason}")
-    for name in checks:
-        if steps := _schema(cluster, name, {}, checks):
+    for name, code in checks.items():
+        if steps := _schema(cluster, name, code):
             found.append(f"{name}: its database schema is not at its head, still to do: {', '.join(steps)}")
     return found
 
@@ -283,7 +289,7 @@ def _active(cluster: Cluster, name: str, facts: Facts) -> str | None:
     return min(ranks, key=lambda rank: rank[0])[1] if ranks else None
 
 
-_STEPS: Mapping[int, tuple[JobKind, ...]] = {2: ("expand", "migrate", "contract"), 4: ("contract",)}
+_STEPS: Mapping[int, tuple[JobKind, ...]] = {0: (), 2: ("expand", "migrate", "contract"), 4: ("contract",)}
 
 
 def _schema_checks(cluster: Cluster, facts: Facts) -> dict[str, int]:
@@ -296,18 +302,11 @@ def _schema_checks(cluster: Cluster, facts: Facts) -> dict[str, int]:
     }
 
 
-def _schema(
-    cluster: Cluster, name: str, instances: Mapping[str, InstanceState], checks: Mapping[str, int]
-) -> tuple[JobKind, ...]:
-    """Schema jobs still to do. Without a check's answer: all that are declared, while an instance is to change."""
-    service = cluster.services[name]
-    declared = {"expand": service.database.expand, "migrate": service.database.migrate}
-    declared["contract"] = service.database.contract
-    if name in checks:
-        steps = _STEPS.get(checks[name], ())
-    else:
-        steps = () if all(instances[each.name].current for each in service.instances) else _STEPS[2]
-    return tuple(step for step in steps if declared[step])
+def _schema(cluster: Cluster, name: str, code: int) -> tuple[JobKind, ...]:
+    """Schema jobs that are still to do, of those that the service declares."""
+    database = cluster.services[name].database
+    declared = {"expand": database.expand, "migrate": database.migrate, "contract": database.contract}
+    return tuple(step for step in _STEPS.get(code, ()) if declared[step])
 
 
 def _obstacles(cluster: Cluster, facts: Facts, checks: Mapping[str, int]) -> Iterator[str]:
@@ -329,7 +328,7 @@ def _obstacles(cluster: Cluster, facts: Facts, checks: Mapping[str, int]) -> Ite
                 " undo a drain; reload it now, or put the file back"
             )
     for name, code in checks.items():
-        if code not in (0, *_STEPS):
+        if code not in _STEPS:
             yield f"{name}: its schema check ended with {code}; run upgrade_services.{name}.database.check by hand"
 
 

@@ -1,0 +1,66 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sizes of the batches in which a service may be replaced."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: batches
+short_description: Sizes of the batches in which a service may be replaced
+version_added: 0.1.0
+author:
+  - The rondo.upgrade authors (@rondo)
+description:
+  - Sizes of the batches of one service, in plan order, as Ansible's C(serial) takes them.
+  - Goes with P(rondo.upgrade.batch_hosts#lookup). Together they make an existing playbook keep all budgets.
+extends_documentation_fragment:
+  - rondo.upgrade.batches
+seealso:
+  - plugin: rondo.upgrade.batch_hosts
+    plugin_type: lookup
+"""
+
+EXAMPLES = r"""
+- name: Plan first, because Ansible knows no host's variables in the keywords of the first play
+  hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Plan
+      rondo.upgrade.plan:
+        show: true
+      register: planned
+    - name: Keep the plan for the plays below
+      ansible.builtin.set_fact:
+        upgrade_plan: "{{ planned.plan }}"
+
+- name: Upgrade keystone with the role that you have
+  hosts: "{{ lookup('rondo.upgrade.batch_hosts', 'keystone') }}"
+  serial: "{{ lookup('rondo.upgrade.batches', 'keystone') }}"
+  any_errors_fatal: true
+  roles:
+    - your_keystone_role
+"""
+
+RETURN = r"""
+_raw:
+  description: One list with the sizes of the batches.
+  type: list
+  elements: list
+  sample: [[1, 2, 2]]
+"""
+
+from typing import Any
+
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._batches import looked_up
+
+
+class LookupModule(LookupBase):
+    """The plan's batches as one value, so that `lookup` gives the list itself."""
+
+    def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
+        self.set_options(var_options=variables, direct=kwargs)
+        found = looked_up(terms, self.get_option("plan"), variables or {}, self._templar.template)
+        return [[len(batch) for batch in found]]

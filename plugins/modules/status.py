@@ -1,0 +1,89 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the action of this name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: status
+short_description: Say what runs where, and how the last run stands
+version_added: 0.1.0
+author:
+  - The rondo.upgrade authors (@rondo)
+description:
+  - Compares what role C(observe) saw with the declaration, one row per instance, and adds what the journal holds of the
+    last run. Works from another terminal while a run is in progress.
+extends_documentation_fragment:
+  - rondo.upgrade.controller
+options:
+  format:
+    description:
+      - What RV(page) is.
+    type: str
+    choices: [text, json]
+    default: text
+attributes:
+  diff_mode:
+    description: Shows what changes when in diff mode.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Say what runs where
+  rondo.upgrade.status:
+    show: true
+
+- name: The same for a program
+  rondo.upgrade.status:
+    format: json
+    show: true
+"""
+
+RETURN = r"""
+page:
+  description: What O(show) prints.
+  returned: always
+  type: str
+instances:
+  description: One row per instance.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    instance:
+      description: Its name.
+      type: str
+      sample: keystone@ctl1
+    service:
+      description: The service.
+      type: str
+    host:
+      description: The host.
+      type: str
+    running:
+      description: What runs now, empty if nothing does.
+      type: str
+    target:
+      description: What is declared.
+      type: str
+    current:
+      description: Whether the target runs, to the digest, and serves.
+      type: bool
+    healthy:
+      description: Whether it serves. A member that is down, drained or in maintenance on any balancer does not.
+      type: bool
+    reason:
+      description: Why it does not serve.
+      type: str
+obstacles:
+  description: What stands in the way of an upgrade, one sentence each.
+  returned: success
+  type: list
+  elements: str
+run:
+  description: The last run, null if there was none. A run in progress has no C(ended).
+  returned: success
+  type: dict
+"""
