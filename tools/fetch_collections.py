@@ -2,7 +2,7 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Unpacks the collections that the tests need out of PyPI's `ansible` package, for machines that Galaxy is not in reach of.
+"""Unpacks the collections that the tests need out of PyPI's `ansible` package: Galaxy is not in everybody's reach.
 
 Only these are unpacked: the whole package is some 500 MB.
 """

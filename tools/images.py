@@ -10,9 +10,9 @@
 
 An image is rebuilt only when its recipe, or a recipe below it, changed: each carries its recipe's digest as a label.
 
-The steps run in a container that is then committed, not in `docker build`: so what only this machine needs to reach its
-package registries (CA bundle, proxies, pip's settings) is there while the steps run, and in no image afterwards. It also
-needs no buildx, which Debian's Docker does not have.
+The steps run in a container that is then committed, not in `docker build`: so what only this machine needs to reach
+its package registries (CA bundle, proxies, pip's settings) is there while the steps run, and in no image afterwards.
+It also needs no buildx, which Debian's Docker does not have.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CLIENT_TIMEOUT = 1800
 
 @dataclass(frozen=True)
 class Recipe:
-    """An image: `steps` is a shell script run on top of `base`; `changes` is the image's configuration (Dockerfile words).
+    """An image: `steps` is a shell script run on top of `base`; `changes` its configuration in Dockerfile words.
 
     Without a `base` it is Debian's release `suite`, pulled from a registry or else made by mmdebstrap.
     """
@@ -118,7 +118,8 @@ exec mariadbd --user=mysql --bind-address=0.0.0.0 --skip-name-resolve --max-conn
 UNHEALTHY_APPLICATION = """
 def application(environ, start_response):
     body = b'{"error": "this image is broken on purpose"}'
-    start_response("503 Service Unavailable", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    start_response("503 Service Unavailable", headers)
     return [body]
 """
 
@@ -164,7 +165,7 @@ chown keystone /var/log/keystone
 KEYSTONE_CHANGES = (
     "ENV OS_KEYSTONE_CONFIG_DIR=/etc/keystone",
     "USER keystone",
-    # gunicorn reads its gunicorn.conf.py there. Options on its command line break Keystone, which reads them as its own.
+    # gunicorn reads gunicorn.conf.py there. Options on its command line break Keystone, which takes them for its own.
     "WORKDIR /opt/keystone",
     'CMD ["/opt/keystone/bin/gunicorn"]',
 )
@@ -404,7 +405,7 @@ def _require_mmdebstrap() -> None:
         return
     if not shutil.which("apt-get"):
         raise ImageError(
-            "no image registry is in reach, and mmdebstrap, which could make the base image without one, is not installed: "
+            "no image registry is in reach, and mmdebstrap, which makes the base image without one, is not installed: "
             "install mmdebstrap, or make debian:trixie-slim pullable"
         )
     with locked("apt"):
@@ -459,7 +460,7 @@ def _script(container: str, passed: list[str], env: dict[str, str], script: str)
 
 @functools.cache
 def reach() -> tuple[str | None, dict[str, str]]:
-    """How this machine reaches its package registries: the CA bundle (a path, or None), and the environment for the steps."""
+    """How this machine reaches its package registries: a CA bundle's path or None, and environment for the steps."""
     env = {key: os.environ[key] for key in os.environ if key.lower() in ("http_proxy", "https_proxy", "no_proxy")}
     settings = _pip_settings()
     bundle = next(

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import functools
 import hashlib
 import io
 import ipaddress
@@ -70,11 +71,9 @@ class Lab:
         self.folder = CACHE / name
         self.services: dict[str, dict[str, Any]] = {key: dict(value) for key, value in definition["services"].items()}
         for key, service in self.services.items():
-            if wrong := set(service) - SERVICE_KEYS:
-                raise LabError(
-                    f"services.{key} has unknown keys {', '.join(sorted(wrong))}; known are {', '.join(sorted(SERVICE_KEYS))}"
-                )
-        self.frontend_timeout = definition.get("client_timeout", "60s")
+            if wrong := sorted(set(service) - SERVICE_KEYS):
+                raise LabError(f"services.{key}.{wrong[0]} is no key; there are {', '.join(sorted(SERVICE_KEYS))}")
+        self.client_timeout = definition.get("client_timeout", "60s")
         self.groups, self.hostvars = read_inventory(inventory, name)
         self.nodes = sorted(
             {host for service in self.services.values() for host in self._hosts(service)}, key=self._order
@@ -131,7 +130,8 @@ class Lab:
                 continue
             try:
                 images.docker(
-                    "network", "create", "--label", self.label, "--subnet", str(network), "--opt", f"com.docker.network.driver.mtu={mtu}",
+                    "network", "create", "--label", self.label, "--subnet", str(network),
+                    "--opt", f"com.docker.network.driver.mtu={mtu}",
                     self.name,
                 )  # fmt: skip
             except LabError as error:
@@ -146,7 +146,7 @@ class Lab:
             self.vip = str(hosts[-5])
             return
         raise LabError(
-            "no free address range 172.30.64.0/24 to 172.30.254.0/24 for the lab's network; remove old networks of yours"
+            "no address range is free for the lab's network from 172.30.64.0/24 to 172.30.254.0/24; remove old networks"
         )
 
     def _key(self) -> None:
@@ -172,7 +172,7 @@ class Lab:
         return name
 
     def _ssh_config(self) -> None:
-        # Addresses live here and not in `ansible_host`: a task that is delegated templates that with the wrong host's name.
+        # Addresses are here and not in `ansible_host`: a task that is delegated templates that with the wrong name.
         sockets = control_folder(self.name)
         sockets.mkdir(mode=0o700, exist_ok=True)
         lines = [
@@ -264,9 +264,8 @@ class Lab:
             undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
         )
         return environment.from_string(text).render(
-            node=node, address=self.addresses[node], addresses=self.addresses, groups=self.groups, services=self.services,
-            vip=self.vip, lab=self.name, hosts_of={key: self._hosts(service) for key, service in self.services.items()},
-            client_timeout=self.frontend_timeout,
+            node=node, address=self.addresses[node], addresses=self.addresses, groups=self.groups, vip=self.vip,
+            services=self.services, client_timeout=self.client_timeout,
         )  # fmt: skip
 
     def _reachable(self) -> None:
@@ -288,7 +287,7 @@ class Lab:
                 continue
             for port in service.get("frontends", {}).values():
                 url = f"http://{self.vip}:{port}{service.get('check', '/')}"
-                retry(f"an answer from {url}", lambda url=url: fetch(url))
+                retry(f"an answer from {url}", functools.partial(fetch, url))
 
 
 def fetch(url: str) -> None:
@@ -426,10 +425,9 @@ def down(name: str) -> None:
     if volumes := images.docker("volume", "ls", "--quiet", "--filter", label).split():
         images.docker("volume", "rm", "--force", *volumes)
     sockets = control_folder(name)
-    config = CACHE / name / "ssh_config"
     for socket in sockets.glob("*") if sockets.is_dir() else ():
         subprocess.run(
-            ["ssh", "-F", str(config) if config.exists() else "none", "-o", f"ControlPath={socket}", "-O", "exit", "lab"],
+            ["ssh", "-F", "none", "-o", f"ControlPath={socket}", "-O", "exit", "lab"],
             stdin=subprocess.DEVNULL, capture_output=True, check=False,
         )  # fmt: skip
     shutil.rmtree(sockets, ignore_errors=True)

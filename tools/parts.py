@@ -2,10 +2,11 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs make targets one after the other, the rest too when one fails, and ends with a table and a line that counts them."""
+"""Runs make targets one after the other, also after one that failed; ends with a table, and a line that counts them."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -30,10 +31,8 @@ def run(part: str) -> tuple[str, float]:
         outcome = f"failed: stopped after {LIMIT} s"
     finally:
         # Whatever the part left in its process group would disturb the next one.
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
     return outcome, time.monotonic() - began
 
