@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -60,7 +61,7 @@ class ActionModule(ActionBase):
         path = options["path"] or self._variable("upgrade_journal", task_vars)
         if not path:
             raise AnsibleActionFail(
-                "path is not given, and the variable upgrade_journal is not set: one must name the journal."
+                "path is not given, and upgrade_journal is not set: one of them must name the journal."
             )
         if self._task.check_mode and options["state"] != "read":
             return {**result, "changed": False, "skipped": True, "msg": "The journal is not written in check mode."}
@@ -128,7 +129,7 @@ class ActionModule(ActionBase):
 
 
 def _read(path: str, run: int | None) -> dict[str, Any]:
-    if not os.path.exists(path):
+    if not Path(path).exists():
         return {"changed": False, "found": False, "journal_run": None, "unfinished": []}
     with Journal(path, create=False) as journal:
         return {"changed": False, "found": True, "journal_run": journal.run(run), "unfinished": journal.unfinished()}

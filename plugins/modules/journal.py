@@ -12,7 +12,7 @@ version_added: 0.1.0
 author: The rondo.upgrade authors (@rondo)
 description:
   - Reads and writes the journal, a file on the controller that records durably what was begun, what ended and how.
-  - A job is recorded as begun before anything is done to it, so that the next run finds it, whatever happened to this one.
+  - A job is recorded as begun before anything is done to it, so that the next run finds it, whatever happened.
   - One run at a time holds the journal's lock. Every write proves that its run still does.
   - This is an action plugin; it works on the controller only and needs no connection to the host.
 options:
@@ -32,7 +32,9 @@ options:
     description: The journal's file. By default the variable C(upgrade_journal).
     type: path
   run:
-    description: The run's number. By default the variable C(upgrade_run) of the host, else of C(localhost); for V(read) the last run.
+    description:
+      - The run's number.
+      - By default the variable C(upgrade_run) of the host, else of C(localhost); for O(state=read) the last run.
     type: int
   plan:
     description: The plan that the run carries out, as RV(rondo.upgrade.plan#module:plan). Needed by O(state=started).
@@ -51,7 +53,9 @@ options:
     description: A job of the plan. Needed by O(state=begun), O(state=noted) and O(state=ended).
     type: dict
   outcome:
-    description: How the job or the run ended; V(stopped) is for runs only. Needed by O(state=ended) and O(state=finished).
+    description:
+      - How the job or the run ended; V(stopped) is for runs only.
+      - Needed by O(state=ended) and O(state=finished).
     type: str
     choices: [done, failed, skipped, stopped]
   details:

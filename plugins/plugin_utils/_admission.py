@@ -11,7 +11,7 @@ job in progress.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, Protocol
 
 Outcome = Literal["done", "failed", "skipped"]
@@ -29,8 +29,6 @@ class Window(Protocol):
 
     @property
     def paused(self) -> bool: ...
-    @property
-    def left(self) -> list[Job]: ...
     @property
     def stuck(self) -> str: ...
     def admissible(self) -> list[Job]: ...
@@ -64,7 +62,7 @@ class Admission:
         self._on_failure = on_failure
         self._flying: dict[str, str] = {}
         self._seen: set[str] = set()
-        self._skipped: list[str] = []
+        self._begun: set[str] = set()
         self.over: list[str] = []
 
     def visible(self) -> list[str]:
@@ -81,27 +79,22 @@ class Admission:
         """Whether nothing can be done for any visible host before a result comes in."""
         return all(self._view.busy(host) for host in self._flying)
 
-    def never_begun(self) -> list[str]:
-        """The jobs that nothing was done for, by id. To be asked at the end."""
-        return [*self._skipped, *(job.id for job in self._window.left)]
+    def never_begun(self, jobs: Iterable[str]) -> list[str]:
+        """Those of the jobs (by id) that never began."""
+        return [job for job in jobs if job not in self._begun]
 
     def why(self) -> str:
         """Why they were never begun."""
-        return self._window.stuck or "their hosts failed before their turn came"
+        return self._window.stuck or "another job on their host failed"
 
     def _admit(self) -> list[str]:
         admitted: list[str] = []
-        again = False
         for job in self._window.admissible():
             self._window.begin(job.id)
-            if job.host in self.over:
-                self._window.end(job.id, "skipped")
-                self._skipped.append(job.id)
-                again = True
-            else:
-                self._flying[job.host] = job.id
-                admitted.append(job.host)
-        return admitted or (self._admit() if again else [])
+            self._flying[job.host] = job.id
+            admitted.append(job.host)
+        self._begun.update(self._flying[host] for host in admitted)
+        return admitted
 
     def _look_at(self, host: str) -> None:
         job = self._flying[host]

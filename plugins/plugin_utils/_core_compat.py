@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The only file that touches ansible-core's private names.
 
-What is private here: a strategy's `_blocked_hosts`, `_hosts_cache`, `_results` and `_rpc_queue`, the queue manager's
+What is private here: a strategy's `_blocked_hosts`, `_results` and `_rpc_queue`, the queue manager's
 `_terminated` and `_unreachable_hosts`, an iterator's states, and the loading of roles. Each name was looked up in
 every version in `TESTED`; a version outside it is refused, because a renamed attribute would make the window blind.
 """
@@ -69,7 +69,7 @@ class PlayView:
         return self._inventory.get_host(name)
 
     def hosts(self) -> list[str]:
-        return [str(name) for name in self._strategy._hosts_cache]
+        return [str(name) for name in self._iterator.host_states]
 
     def busy(self, name: str) -> bool:
         """A worker runs a task of this host, or the task's result was not looked at yet."""

@@ -81,6 +81,7 @@ class StrategyModule(FreeStrategy):
         self._window = Window.from_plan(plan)
         self._admission = Admission(self._window, view, self._control.failed)
         self._view = view
+        self._jobs = [job["id"] for job in plan["jobs"]]
         with self._control.interruptible():
             return super().run(iterator, play_context)
 
@@ -94,8 +95,8 @@ class StrategyModule(FreeStrategy):
                 break
             compat.sleep(1.0)
         if not hosts:
-            if never_begun := self._admission.never_begun():
-                self._say(f"{len(never_begun)} jobs were not begun ({self._admission.why()}): {', '.join(never_begun)}")
+            if never_begun := self._admission.never_begun(self._jobs):
+                self._say(f"Not begun ({self._admission.why()}): {', '.join(never_begun)}.")
             # Without any host free would announce that it ran out of them; these have nothing left to do.
             hosts = [host for host in self._admission.over if not self._view.unreachable(host)]
         return [self._view.host(host) for host in hosts]
