@@ -71,7 +71,7 @@ HEALTH = Section(
         "json": Key(expression),
         "tcp": Key(endpoint),
         "command": Key(command, False, secret=True),
-        "interval": Key(duration(positive=True), 2.0),
+        "interval": Key(duration(positive=True), 1.0),
         "timeout": Key(duration(positive=True), 5.0),
         "min_healthy_time": Key(duration(), 10.0),
         "healthy_deadline": Key(duration(positive=True), 120.0),
