@@ -469,6 +469,8 @@ class Journal:
         try:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
         except PermissionError:
+            if not lock.exists():
+                raise
             descriptor = os.open(lock, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
