@@ -128,7 +128,7 @@ def test_unknown_names_all_at_once_with_the_nearest() -> None:
     wanted = [("keystone_bak", "ctl1"), ("keystone_back", "ctl1"), ("keystone_back", "clt2"), ("zzz", "ctl1")]
     assert unknown(servers, wanted) == [
         "keystone_bak/ctl1: no such backend; there is keystone_back",
-        "keystone_back/clt2: no such server; there is ctl2, ctl1",
+        "keystone_back/clt2: no such server; there is ctl2",
         "zzz/ctl1: no such backend; there is glance_back, keystone_back",
     ]
 
