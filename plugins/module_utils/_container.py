@@ -646,7 +646,7 @@ class Engine:
 
     def image(self, reference: str) -> Optional[Json]:
         try:
-            answer: Json = self.api.inspect_image(reference)  # type: ignore[no-untyped-call]
+            answer: Json = self.api.inspect_image(reference)  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
         except ImageNotFound:
             return None
         return answer
@@ -699,7 +699,7 @@ class Engine:
 
     def create(self, name: str, creation: Creation) -> str:
         try:
-            made = self.api.create_container_from_config(creation.body, name=name)  # type: ignore[no-untyped-call]
+            made = self.api.create_container_from_config(creation.body, name=name)  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
         except APIError as error:
             if error.response is not None and error.response.status_code == 409 and self.named(name):
                 raise ContainerProblem(self._taken(name)) from error

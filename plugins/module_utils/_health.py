@@ -34,6 +34,7 @@ else:
     JMESPATH_IMPORT_ERROR = None
 
 LARGEST_BODY = 1 << 20  # bytes
+SHORTEST_SECRET = 4  # characters; hiding a shorter one would hide numbers in the result
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 # Every other header may hold a secret.
@@ -149,12 +150,16 @@ def secrets(url: Optional[str], headers: Mapping[str, Any]) -> set[str]:
     for name, value in headers.items():
         if name.lower() not in HARMLESS_HEADERS:
             found |= {str(value), str(value).split(" ", 1)[-1]}
-    return {secret for secret in found if secret}
+    return {secret for secret in found if len(secret) >= SHORTEST_SECRET}
 
 
 def harmless(headers: Mapping[str, Any]) -> set[str]:
     """Values of headers that may be shown: hiding them would hide the same words everywhere else."""
-    return {str(value) for name, value in headers.items() if name.lower() in HARMLESS_HEADERS}
+    return {
+        str(value)
+        for name, value in headers.items()
+        if name.lower() in HARMLESS_HEADERS or len(str(value)) < SHORTEST_SECRET
+    }
 
 
 def without_password(url: str) -> str:
