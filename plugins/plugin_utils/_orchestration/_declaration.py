@@ -32,7 +32,20 @@ from ._sizes import (
     instances,
     with_quorum,
 )
-from ._spec import Key, Problem, Problems, Values, Wrong, kind, listed, nearest, path_of, read_section, service_name
+from ._spec import (
+    Key,
+    Problem,
+    Problems,
+    Section,
+    Values,
+    Wrong,
+    kind,
+    listed,
+    nearest,
+    path_of,
+    read_section,
+    service_name,
+)
 
 
 class DeclarationError(Exception):
@@ -325,8 +338,18 @@ class _Reader:
         if not isinstance(self.spec, Mapping) or spec == self.spec:
             return shared
         self._check_shared(host, spec)
-        view_of_host = {name: spec[name] for name in PER_HOST.keys if name in spec}
-        own = read_section(PER_HOST, view_of_host, self.path, self.problems, host)
+        other = {name: key for name, key in PER_HOST.keys.items() if spec.get(name) != self.spec.get(name)}
+        section = Section(other, tuple(name for name in PER_HOST.needs if name in other))
+        read = read_section(
+            section, {name: spec[name] for name in other if name in spec}, self.path, self.problems, host
+        )
+        same = frozenset(SERVICE.keys).difference(other)
+        own = Values(
+            self.path,
+            {**shared.values, **read.values},
+            shared.given & same | read.given,
+            shared.wrong & same | read.wrong,
+        )
         self._check_host_keys(own, host)
         return own
 
@@ -484,7 +507,7 @@ def unmatched(cluster: Cluster, tables: Mapping[str, Mapping[str, Sequence[str]]
                 wrong, remedy = "is no backend of this balancer", nearest(backend, sorted(backends))
                 problems.add(f"{path}.backends", wrong, remedy, value=backend, host=balancer)
                 continue
-            there = backends[backend]
+            there = dict.fromkeys(backends[backend])
             for name, instance_name in servers.items():
                 if name not in there:
                     wrong = f"is no server of backend {backend}: {instance_name} is not behind this balancer"

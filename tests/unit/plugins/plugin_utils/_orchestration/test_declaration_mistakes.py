@@ -818,6 +818,24 @@ ROWS = [
         id="host-has-unknown-key",
     ),
     pytest.param(
+        {"@ctl2.artifact": ABSENT},
+        ["upgrade_services.keystone.artifact (on ctl2): is missing; it has no default: give it a value"],
+        id="host-without-artifact",
+    ),
+    pytest.param(
+        {"@ctl3.artifact": {"host_image": "img:1", "version": "2"}},
+        [
+            "upgrade_services.keystone.artifact (on ctl3): mixes packages and host_image; declare one of: container "
+            "and image; packages and version; host_image",
+        ],
+        id="host-mixes-artifacts",
+    ),
+    pytest.param(
+        {"keystone.health.method": "POTS", "@ctl2.drain_timeout": "5s", "@ctl2.health.method": "POTS"},
+        ["upgrade_services.keystone.health.method: 'POTS' is not known; did you mean 'POST'?"],
+        id="what-hosts-inherit-is-said-once",
+    ),
+    pytest.param(
         {"@ctl2": ABSENT},
         [
             "upgrade_services.keystone (on ctl2): is not declared on the host itself; declare "
