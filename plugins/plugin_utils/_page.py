@@ -99,6 +99,8 @@ def _services(plan: Mapping[str, Any]) -> Iterator[str]:
         yield from wrapped(f"{service['budget']}: {service['budget_reason']}", "       budget  ")
         yield from wrapped(service["reason"], "       why     ")
         for rejected in service["rejected"]:
+            if rejected["why"].startswith("not needed"):
+                continue
             yield from wrapped(f"{rejected['method']}: {rejected['why']}", "       not     ")
         if service["needs"]:
             yield from wrapped(service["needs"], "       needs   ")
