@@ -11,11 +11,11 @@
          /          \\
     images (25 %, one zone at a time)   agents (10 %)
 
-Durations are lognormal: median 60 s, sigma 0.8, and cut off at 15 s and 300 s, because a health check has a deadline. They
-are drawn by strata (one from each n-th part of the distribution, shuffled): so every size has the same distribution, not
-only the same generator.
+Durations are lognormal: median 60 s, sigma 0.8, and cut off at 15 s and 300 s, because a health check has a deadline.
+They are drawn by strata (one from each n-th part of the distribution, shuffled): so every size has the same
+distribution, not only the same generator.
 
-`small(seed)`: 3 to 8 hosts, 2 to 4 services on random subsets of them with random budgets, zones, quorums and dependencies.
+`small(seed)`: 3 to 8 hosts, 2 to 4 services on random subsets of them with random budgets, zones, quorums and chains.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ MEDIAN = 60.0
 SIGMA = 0.8
 SHORTEST = 15.0
 LONGEST = 300.0
+NO_SCHEMA = Database()
 
 
 def heavy_tailed(number: int, random: Random) -> list[float]:
@@ -62,7 +63,7 @@ def service(
     max_unavailable: int = 1,
     zones: Sequence[str] | None = None,
     quorum: bool = False,
-    database: Database = Database(),  # noqa: B008  (immutable)
+    database: Database = NO_SCHEMA,
     canary: int = 0,
 ) -> Service:
     """A service whose hosts declare how long their own replacement takes."""

@@ -31,11 +31,8 @@ class Timeline:
 
     starts: Mapping[str, float]
     ends: Mapping[str, float]
+    makespan: float
     stuck: str = ""
-
-    @property
-    def makespan(self) -> float:
-        return max(self.ends.values(), default=0.0)
 
 
 def always_done(job: Job) -> Outcome:
@@ -64,7 +61,7 @@ def run_window(
             starts[job.id] = now
             heappush(running, (now + seconds(job), len(starts), job))
         if not running:
-            return Timeline(starts, ends, window.stuck)
+            return Timeline(starts, ends, now, window.stuck)
         now = running[0][0]
         while running and running[0][0] == now:
             job = heappop(running)[2]

@@ -484,9 +484,9 @@ class Window:
         here = self._max_failures.get(service, self._fleet_max_failures)
         everywhere = max(self._fleet_max_failures, *self._max_failures.values(), here)
         if self._failures[service] > here:
-            self.stop(f"{_jobs(self._failures[service])} of {service} failed; max_failures is {here}")
+            self.stop(f"{_count(self._failures[service], 'job')} of {service} failed; max_failures is {here}")
         elif (total := sum(self._failures.values())) > everywhere:
-            self.stop(f"{_jobs(total)} failed; max_failures is {everywhere}")
+            self.stop(f"{_count(total, 'job')} failed; max_failures is {everywhere}")
 
     def _leave_host(self, host: str) -> None:
         """Nothing more is done on a host where a job failed: somebody has to look at it first."""
@@ -519,7 +519,7 @@ class Window:
             ]
             return f"can't begin, because {missing[0]} was not done"
         waits = [
-            f"{self._phases[p].id} ({_jobs(self._phase_left[p])} left)"
+            f"{self._phases[p].id} ({_count(self._phase_left[p], 'job')} left)"
             for p in range(len(self._phases))
             if phase in self._successors[p] and self._phase_left[p]
         ]
@@ -541,10 +541,10 @@ class Window:
         budget = self._budgets[blocker]
         members = [m for m in sorted(self._holding) if any(number == blocker for number, _ in self._claims(m))]
         names = ", ".join(members[:3]) + (f" and {len(members) - 3} more" if len(members) > 3 else "")
-        what = {"instances": "instances", "domains": "failure domains", "hosts": "hosts"}[budget.counts]
-        out = f"{len(self._groups[blocker])} {what} out" + (f": {names}" if names else "")
-        return f"waits for the budget {budget.name} (at most {budget.capacity} {what}; {out})"
+        what = {"instances": "instance", "domains": "failure domain", "hosts": "host"}[budget.counts]
+        out = f"{len(self._groups[blocker])} out" + (f": {names}" if names else "")
+        return f"waits for the budget {budget.name} (at most {_count(budget.capacity, what)} out at once, {out})"
 
 
-def _jobs(number: int) -> str:
-    return f"{number} job" if number == 1 else f"{number} jobs"
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
