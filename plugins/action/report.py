@@ -1,0 +1,78 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Report on a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.release import __version__ as core_version
+
+from ansible_collections.rondo.upgrade.plugins.plugin_utils import _cluster, _plan_file, _report
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._action import UpgradeAction, journal
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._core_compat import plain
+
+
+class ActionModule(UpgradeAction):
+    """Thin: collects, hands over, writes."""
+
+    OPTIONS = {
+        "run": {"type": "int"},
+        "probe": {"type": "str"},
+        "before": {"type": "dict"},
+        "after": {"type": "dict"},
+        "fail": {"type": "bool", "default": True},
+    }
+
+    def act(self, options: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        directory = self.directory(options, variables)
+        source = self.source(variables)
+        cluster = source.cluster()
+        before = plain(options["before"]) or _facts(variables, cluster.balancers, "observe_haproxy_before")
+        after = plain(options["after"]) or _facts(variables, cluster.balancers, "observe_haproxy")
+        engines = _facts(variables, source.facts, "observe_engine_version")
+        content = _report.report(
+            _run(directory, options["run"]),
+            _probe(options["probe"]),
+            _report.counted(before, after),
+            _cluster.differences(cluster, source.facts),
+            {
+                "ansible_core": core_version,
+                "haproxy": {name: table.get("version_full", "") for name, table in after.items()},
+                "engine": sorted({str(version) for version in engines.values() if version}),
+            },
+        )
+        path = directory / "report" / "report.json"
+        if not self._task.check_mode:
+            _plan_file.write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        page = _report.page(content)
+        failed = options["fail"] and content["verdict"] == "failed"
+        msg = f"the run is not clean: {'; '.join(content['reasons'])}" if failed else f"written to {path}"
+        return {"report": content, "page": page, "failed": bool(failed), "msg": msg}
+
+
+def _facts(variables: Mapping[str, Any], hosts: Any, name: str) -> dict[str, Any]:
+    views = {host: variables["hostvars"][host] for host in hosts}
+    return {host: plain(view[name]) for host, view in views.items() if name in view}
+
+
+def _run(directory: Path, number: int | None) -> dict[str, Any] | None:
+    kept = journal(directory)
+    if kept is None:
+        return None
+    with kept:
+        return kept.run(number)
+
+
+def _probe(path: str | None) -> dict[str, Any] | None:
+    if not path:
+        return None
+    try:
+        return dict(json.loads(Path(path).expanduser().read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise AnsibleActionFail(f"probe: {path} can't be read as the probe's summary: {error}") from error

@@ -1,0 +1,69 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the action of this name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: report
+short_description: Report on a run
+version_added: 0.1.0
+author:
+  - The rondo.upgrade authors (@rondo)
+description:
+  - Puts together what the journal, the probe and the balancers' own counters hold of a run, writes it to
+    C(report/report.json) under O(directory), and says the verdict on one screen.
+  - Fails if the run did not do all of its jobs, if something is not as declared, or if requests failed.
+extends_documentation_fragment:
+  - rondo.upgrade.controller
+options:
+  run:
+    description:
+      - The run, by its number in the journal. The last one if not given.
+    type: int
+  probe:
+    description:
+      - Path of the probe's summary (JSON) on the controller. Without it the report has no requests.
+    type: str
+  before:
+    description:
+      - Results of M(rondo.upgrade.haproxy_info) by balancer, from before the run.
+      - The balancers' fact C(observe_haproxy_before) if not given.
+    type: dict
+  after:
+    description:
+      - The same from after the run. The balancers' fact C(observe_haproxy) if not given.
+    type: dict
+  fail:
+    description:
+      - Fail when the verdict is not V(clean). The report is written in any case.
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    description: Can run in check mode and return what it would do. The file is not written then.
+    support: full
+  diff_mode:
+    description: Shows what changes when in diff mode.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Report on the run that just ended
+  rondo.upgrade.report:
+    probe: build/probe/summary.json
+    show: true
+"""
+
+RETURN = r"""
+page:
+  description: What O(show) prints.
+  returned: always
+  type: str
+report:
+  description: The content of C(report.json). See C(docs/plan.md).
+  returned: always
+  type: dict
+"""

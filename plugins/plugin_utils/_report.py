@@ -1,0 +1,246 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What became of a run: report.json, and the same on one screen.
+
+Sources: the run as the journal holds it, the probe's summary, the counters of the balancers before and after, and what
+differs from the declaration now. Times in the journal are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ._page import WIDTH, count, duration, some, wrapped
+
+SCHEMA = 1
+COUNTERS = ("hrsp_5xx", "econ", "eresp", "wretr", "wredis")
+_REQUESTS = ("sent", "failed", "retried", "succeeded", "longest_gap_seconds", "rate", "proves")
+
+
+def report(
+    run: Mapping[str, Any] | None,
+    probe: Mapping[str, Any] | None,
+    haproxy: Mapping[str, Any],
+    differences: Sequence[str],
+    versions: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The content of report.json. `run`: the journal's, None if nothing was ever run; `haproxy`: from `counted`.
+
+    `verdict` is "clean" (everything done, and a probe saw no request fail), "done" (the same without a probe) or
+    "failed"; `reasons` says why it failed.
+    """
+    jobs = run["jobs"] if run else []
+    planned = [job["id"] for job in run["plan"].get("jobs", ())] if run else []
+    begun = {job["id"] for job in jobs}
+    left = [name for name in planned if name not in begun]
+    reasons = list(_reasons(jobs, left, probe, haproxy, differences))
+    return {
+        "schema": SCHEMA,
+        "verdict": "failed" if reasons else "clean" if probe else "done",
+        "reasons": reasons,
+        "run": {key: run[key] for key in ("id", "kind", "owner", "outcome")} if run else None,
+        "makespan_seconds": _makespan(jobs),
+        "forecast": dict(run["plan"].get("forecast", {})) if run else {},
+        "requests": {key: probe[key] for key in _REQUESTS if key in probe} if probe else None,
+        "latency_ms": dict(probe["latency_ms"]) if probe else None,
+        "failures": list(probe.get("failures", ())) if probe else [],
+        "instances": [_instance(job) for job in jobs if job["kind"] == "replace"],
+        "schema_jobs": [_schema_job(job) for job in jobs if job["kind"] != "replace"],
+        "not_begun": left,
+        "differences": list(differences),
+        "haproxy": dict(haproxy),
+        "versions": dict(versions),
+    }
+
+
+def counted(
+    before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
+) -> dict[str, int | dict[str, Any]]:
+    """How much HAProxy's own counters rose, all backends together, and by balancer.
+
+    A worker that was replaced (a reload, a restart) counts from zero again: what its predecessor counted after `before`
+    is lost, so `by_balancer` says `restarted`, and the sum is a lower bound. `unseen`: balancers without both counts.
+    """
+    seen = [name for name in after if "backends" in after[name] and "backends" in before.get(name, {})]
+    rows: dict[str, Any] = {}
+    for name in seen:
+        restarted = before[name].get("pid") != after[name].get("pid")
+        rows[name] = {key: _sum(after[name], key) - (0 if restarted else _sum(before[name], key)) for key in COUNTERS}
+        rows[name]["restarted"] = restarted
+    total: dict[str, Any] = {key: sum(row[key] for row in rows.values()) for key in COUNTERS}
+    return {**total, "by_balancer": rows, "unseen": sorted({*before, *after} - set(seen))}
+
+
+def _sum(table: Mapping[str, Any], key: str) -> int:
+    return sum(int(backend["totals"].get(key) or 0) for backend in table["backends"].values())
+
+
+def _reasons(
+    jobs: Sequence[Mapping[str, Any]],
+    left: Sequence[str],
+    probe: Mapping[str, Any] | None,
+    haproxy: Mapping[str, Any],
+    differences: Sequence[str],
+) -> Iterator[str]:
+    for job in jobs:
+        if job["outcome"] != "done":
+            why = job["details"].get("reason")
+            yield f"{job['id']}: {job['outcome'] or 'in flight'}{f' ({why})' if why else ''}"
+    if left:
+        yield f"never begun: {some(left)}"
+    if differences:
+        yield f"{count(len(differences), 'difference')} from what is declared"
+    if probe and probe["failed"]:
+        yield f"{probe['failed']} of {probe['sent']} requests failed"
+    if probe and not probe["failed"] and haproxy.get("hrsp_5xx"):
+        yield f"the counts disagree: HAProxy counted {haproxy['hrsp_5xx']} answers 5xx, the probe saw no request fail"
+
+
+def _makespan(jobs: Sequence[Mapping[str, Any]]) -> float:
+    ends = [job["ended"] for job in jobs if job["ended"] is not None]
+    return round(float(max(ends) - min(job["begun"] for job in jobs)), 3) if ends else 0.0
+
+
+def _when(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _instance(job: Mapping[str, Any]) -> dict[str, Any]:
+    details = job["details"]
+    return {
+        "name": job["instance"],
+        "from": job["running"],
+        "to": job["artifact"]["target"],
+        "began": _when(job["begun"]),
+        "ended": _when(job["ended"]),
+        "outcome": job["outcome"] or "in flight",
+        "seconds_out_of_rotation": _out(job),
+        "closed_sessions": details.get("closed_sessions", 0),
+        "kept": details.get("kept", ""),
+        "reason": details.get("reason", ""),
+    }
+
+
+def _out(job: Mapping[str, Any]) -> float | None:
+    """Seconds out of rotation: as measured, else the job's without the time for which it had to stay healthy in it."""
+    if "out_seconds" in job["details"]:
+        return float(job["details"]["out_seconds"])
+    if job["ended"] is None or job["outcome"] != "done":
+        return None
+    dwell = job["min_healthy_time"] + job["bake_time"] if job["servers"] else 0.0
+    return round(max(0.0, float(job["ended"] - job["begun"] - dwell)), 3)
+
+
+def _schema_job(job: Mapping[str, Any]) -> dict[str, Any]:
+    ended, outcome = _when(job["ended"]), job["outcome"] or "in flight"
+    return {"id": job["id"], "began": _when(job["begun"]), "ended": ended, "outcome": outcome}
+
+
+def page(content: Mapping[str, Any]) -> str:
+    """The report as text of at most 100 columns: the verdict, what is where, what to do."""
+    sections = [
+        list(_verdict(content)),
+        list(_traffic(content)),
+        list(_instances(content)),
+        list(_differences(content)),
+        list(_next(content)),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+
+
+_VERDICTS = {
+    "clean": "CLEAN: everything is done and no request failed",
+    "done": "DONE: everything is done; no probe ran, so nothing proves that no request failed",
+    "failed": "FAILED",
+}
+
+
+def _verdict(content: Mapping[str, Any]) -> Iterator[str]:
+    yield f"REPORT  {_VERDICTS[content['verdict']]}"
+    for reason in content["reasons"]:
+        yield from wrapped(reason, "  - ")
+    run = content["run"]
+    if run is None:
+        yield "  nothing was ever run with this journal"
+        return
+    forecast = content["forecast"].get("makespan")
+    told = f", forecast {duration(forecast)}" if forecast else ""
+    took = duration(content["makespan_seconds"])
+    yield f"  run {run['id']} ({run['kind']}): {run['outcome'] or 'not ended'}, {took}{told}"
+
+
+def _traffic(content: Mapping[str, Any]) -> Iterator[str]:
+    if requests := content["requests"]:
+        latency = content["latency_ms"]
+        yield f"REQUESTS  sent {requests['sent']}, failed {requests['failed']}, retried {requests.get('retried', 0)}"
+        shown = ", ".join(
+            f"{key} {latency[key]:.0f} ms" for key in ("p50", "p99", "max") if latency.get(key) is not None
+        )
+        yield f"  latency {shown}"
+        if "longest_gap_seconds" in requests:
+            yield f"  longest gap without a success {requests['longest_gap_seconds']:.2f} s"
+        if "proves" in requests:
+            yield from wrapped(requests["proves"]["text"], "  ")
+        for failure in content["failures"][:3]:
+            yield from wrapped(
+                f"{failure.get('at', '')} {failure.get('request', '')}: {failure.get('reason', '')}", "  failed "
+            )
+    haproxy = content["haproxy"]
+    if haproxy.get("by_balancer"):
+        yield f"HAPROXY  {', '.join(f'{key} +{haproxy[key]}' for key in COUNTERS)}"
+        if again := [name for name, row in haproxy["by_balancer"].items() if row["restarted"]]:
+            yield from wrapped(f"reloaded or restarted meanwhile, so that these are lower bounds: {some(again)}", "  ")
+    if haproxy.get("unseen"):
+        yield from wrapped(f"HAProxy's counters are not known of: {some(haproxy['unseen'])}", "  ")
+
+
+_MOST_INSTANCES = 20
+
+
+def _instances(content: Mapping[str, Any]) -> Iterator[str]:
+    rows = sorted(content["instances"], key=lambda row: str(row["outcome"] == "done"))
+    if not rows:
+        return
+    yield "INSTANCES"
+    width = min(36, max(len(row["name"]) for row in rows))
+    for row in rows[:_MOST_INSTANCES]:
+        out = row["seconds_out_of_rotation"]
+        told = f"{row['from'] or 'nothing'} -> {row['to']}"
+        told += "" if out is None else f", out of rotation {duration(out)}"
+        if row["closed_sessions"]:
+            told += f", {count(row['closed_sessions'], 'session')} closed at the drain's timeout"
+        if row["kept"] and row["outcome"] != "done":
+            told += f", old one kept as {row['kept']}"
+        yield from wrapped(told, f"  {row['outcome']:<9} {row['name']:<{width}}  "[: WIDTH // 2])
+    if len(rows) > _MOST_INSTANCES:
+        yield f"  and {len(rows) - _MOST_INSTANCES} more, see report.json"
+
+
+def _differences(content: Mapping[str, Any]) -> Iterator[str]:
+    if content["differences"]:
+        yield "NOT AS DECLARED"
+        for difference in content["differences"][:_MOST_INSTANCES]:
+            yield from wrapped(difference, "  - ")
+        if len(content["differences"]) > _MOST_INSTANCES:
+            yield f"  and {len(content['differences']) - _MOST_INSTANCES} more, see report.json"
+
+
+def _next(content: Mapping[str, Any]) -> Iterator[str]:
+    if content["verdict"] != "failed":
+        return
+    yield "NEXT"
+    unfinished = content["not_begun"] or any(row["outcome"] != "done" for row in content["instances"])
+    if unfinished or content["differences"]:
+        yield from wrapped(
+            "Nothing further begins; what failed stays out of the balancers. Look at its logs, correct the cause (the"
+            " image in upgrade_services, say), then run ansible-playbook rondo.upgrade.upgrade again: it takes up what"
+            " is left.",
+            "  ",
+        )
+    else:
+        yield from wrapped(
+            "The upgrade is done. Look at the times of the failures (report.json) beside those of the instances.", "  "
+        )
