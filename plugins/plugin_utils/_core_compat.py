@@ -169,3 +169,13 @@ def play_tasks(iterator: Any) -> list[Any]:
     """The tasks and handlers that the play itself holds, before any include has run."""
     play = iterator._play
     return [task for task in tasks_of([*play.compile(), *play.handlers]) if not task.implicit]
+
+
+def show_warnings(callback: Any, result: Any) -> None:
+    """Show the warnings and deprecations that came with a task's result, as the default callback does."""
+    callback._handle_warnings(result.result)
+
+
+def diff_text(callback: Any, diff: Any) -> str:
+    """A result's diff as text, as the default callback shows it."""
+    return str(callback._get_diff(diff))

@@ -1,0 +1,185 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The callback `progress`: what a person watches while an upgrade runs. Shows, and decides nothing."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: progress
+type: stdout
+short_description: One line for each thing that matters while an upgrade runs
+version_added: 0.1.0
+author: The rondo.upgrade authors (@rondo)
+description:
+  - Shows one line for each job that begins or ends, for each task that changed something, for each failure with its
+    whole message, and for each retry. Tasks that changed nothing are shown with C(-v), skipped ones with C(-vv).
+  - Lines about jobs come from the results of M(rondo.upgrade.journal), so they are the same whether the plan is carried
+    out by the strategy P(rondo.upgrade.rolling#strategy) or as a plain playbook.
+  - Results of tasks with C(no_log) are never shown.
+requirements:
+  - Set it as C(stdout_callback) in the configuration, or in the environment as C(ANSIBLE_STDOUT_CALLBACK).
+"""
+
+import json
+import time
+from collections.abc import Mapping
+
+from ansible import constants as C
+from ansible.plugins.callback import CallbackBase
+
+from ansible_collections.rondo.upgrade.plugins.plugin_utils import _core_compat as compat
+
+JOURNAL = "rondo.upgrade.journal"
+DEBUG = ("debug", "ansible.builtin.debug", "ansible.legacy.debug")
+COUNTS = {
+    "changed": "changed",
+    "failures": "failed",
+    "unreachable": "unreachable",
+    "rescued": "rescued",
+    "ignored": "ignored",
+}
+DONE = {"replace": "replaced", "expand": "expanded", "migrate": "migrated", "contract": "contracted"}
+
+
+def job_line(result):
+    """The line of a job that begins or ends, from the journal's result; None where it is about neither."""
+    job = result.get("job")
+    if not isinstance(job, Mapping) or result.get("state") not in ("begun", "ended"):
+        return None
+    name = f"{job['service']}@{job['host']}" if job.get("instance") else job["service"]
+    versions = _versions(job.get("running"), (job.get("artifact") or {}).get("target"))
+    if result["state"] == "begun":
+        return f"{name} {job['kind']} begins" + (f": {versions}" if versions else "")
+    outcome = job.get("outcome")
+    done = DONE.get(job["kind"], job["kind"]) if outcome == "done" else outcome
+    words = [name, done, versions if outcome == "done" else "", f"in {_seconds(job.get('took'))}"]
+    return f"{' '.join(word for word in words if word)} ({result.get('position')} of {result.get('total')})"
+
+
+def _versions(running, target):
+    if not running or not target:
+        return target or ""
+    # Two tags of one image: the tags say it all.
+    if running.rpartition(":")[0] == target.rpartition(":")[0]:
+        running, target = running.rpartition(":")[2], target.rpartition(":")[2]
+    return f"{running} -> {target}"
+
+
+def _seconds(took):
+    if took is None:
+        return "? s"
+    return f"{took:.1f} s" if took < 10 else f"{took:.0f} s"
+
+
+def message(result):
+    """What a result says, in full: its message, and what a program wrote to its error output."""
+    if "censored" in result:
+        return str(result["censored"])
+    parts = [result.get("msg"), result.get("reason"), result.get("module_stderr"), result.get("stderr")]
+    texts = [part if isinstance(part, str) else json.dumps(part, default=str) for part in parts if part]
+    return "\n".join(dict.fromkeys(text.rstrip() for text in texts)) or "no message"
+
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "rondo.upgrade.progress"
+
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        self._since = {}
+        self._start = time.monotonic()
+
+    def v2_playbook_on_play_start(self, play):
+        name = play.get_name().strip()
+        if name:
+            self._line(f"== {name}")
+
+    def v2_playbook_on_no_hosts_matched(self):
+        self._line("no hosts matched", C.COLOR_SKIP)
+
+    def v2_runner_on_start(self, host, task):
+        self._since[host.get_name()] = time.monotonic()
+
+    def v2_runner_on_ok(self, result):
+        compat.show_warnings(self, result)
+        values = result.result
+        action = result.task.action
+        if action == JOURNAL and (line := job_line(values)):
+            failed = values["job"].get("outcome") == "failed"
+            self._line(line, C.COLOR_ERROR if failed else C.COLOR_OK)
+        elif action in DEBUG:
+            self._say(result)
+        elif values.get("changed") and action != JOURNAL:
+            self._event(result, "changed", C.COLOR_CHANGED)
+        elif self._display.verbosity > 0:
+            self._event(result, "ok", C.COLOR_OK)
+
+    def v2_runner_on_failed(self, result, ignore_errors=False):
+        compat.show_warnings(self, result)
+        said = message(result.result)
+        if ignore_errors:
+            self._event(result, f"failed, and ignored: {said}", C.COLOR_SKIP)
+        else:
+            self._event(result, f"FAILED: {said}", C.COLOR_ERROR)
+
+    def v2_runner_item_on_failed(self, result):
+        self._event(result, f"an item FAILED: {message(result.result)}", C.COLOR_ERROR)
+
+    def v2_runner_on_unreachable(self, result):
+        self._event(result, f"UNREACHABLE: {message(result.result)}", C.COLOR_UNREACHABLE)
+
+    def v2_runner_on_skipped(self, result):
+        if self._display.verbosity > 1:
+            self._event(result, "skipped", C.COLOR_SKIP)
+
+    def v2_runner_retry(self, result):
+        self._event(result, "not yet, trying again", C.COLOR_DEBUG)
+
+    def v2_on_file_diff(self, result):
+        values = result.result
+        for entry in values.get("results", [values]) if result.task.loop else [values]:
+            if entry.get("diff") and entry.get("changed") and (text := compat.diff_text(self, entry["diff"])):
+                self._display.display(text)
+
+    def v2_playbook_on_stats(self, stats):
+        hosts = sorted(stats.processed)
+        totals = dict.fromkeys(COUNTS, 0)
+        for host in hosts:
+            summary = stats.summarize(host)
+            for name in totals:
+                totals[name] += summary[name]
+            if summary["failures"] or summary["unreachable"]:
+                troubles = [f"{summary[name]} {word}" for name, word in COUNTS.items() if summary[name]]
+                self._line(f"{host}: {', '.join(troubles)}", C.COLOR_ERROR)
+        counts = (
+            ", ".join(f"{totals[name]} {word}" for name, word in COUNTS.items() if totals[name]) or "nothing changed"
+        )
+        bad = totals["failures"] or totals["unreachable"]
+        took = _seconds(time.monotonic() - self._start)
+        number = f"{len(hosts)} host{'' if len(hosts) == 1 else 's'}"
+        self._line(f"{number} in {took}: {counts}", C.COLOR_ERROR if bad else C.COLOR_OK)
+
+    def _event(self, result, what, colour):
+        host = result.host.get_name()
+        since = self._since.get(host)
+        took = "" if since is None else f" ({_seconds(time.monotonic() - since)})"
+        first, _newline, rest = what.partition("\n")
+        self._line(f"{host}: {result.task.get_name()}: {first}{took}", colour)
+        if rest:
+            self._display.display(rest, color=colour)
+
+    def _say(self, result):
+        said = result.result
+        text = (
+            said.get("msg")
+            if "msg" in said
+            else {name: said[name] for name in said if name not in ("changed", "failed") and name[:1] != "_"}
+        )
+        if "censored" in said:
+            text = said["censored"]
+        self._display.display(text if isinstance(text, str) else json.dumps(text, indent=2, default=str))
+
+    def _line(self, text, colour=None):
+        self._display.display(f"{time.strftime('%H:%M:%S')} {text}", color=colour)
