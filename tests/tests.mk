@@ -20,7 +20,7 @@ lint: setup  ## Style of Python, YAML and roles; documentation; changelog
 
 types: setup  ## mypy --strict
 	mypy -p ansible_collections.rondo.upgrade.plugins.plugin_utils
-	MYPYPATH=tools mypy tools/images.py tools/lab.py tools/parts.py tools/fetch_collections.py
+	MYPYPATH=tools mypy tools/images.py tools/lab.py tools/parts.py tools/fetch_collections.py tools/demo.py
 
 sanity: setup  ## ansible-test sanity
 	$(python) tools/sanity.py
