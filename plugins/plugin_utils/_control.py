@@ -91,7 +91,7 @@ class Control:
             return
         try:
             with Journal(self._path, create=False) as journal:
-                journal.fail(self._run, job_id, {"why": why})
+                journal.fail(self._run, job_id, {"reason": why})
         except JournalError as error:
             self._say(str(error))
 

@@ -34,7 +34,7 @@ LOOP_VARIABLE = "upgrade_job"
 def plain(value: Any) -> Any:
     """Strip Ansible's tags, deeply: what pure code, json and sqlite3 may be given.
 
-    Mappings become dicts, sequences lists, and lazily templated values their results. Vaulted strings are decrypted.
+    Lazily templated values become their results, and vaulted strings are decrypted.
     """
     return transform_to_native_types(value, redact=False)
 

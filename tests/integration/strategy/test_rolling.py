@@ -320,7 +320,7 @@ def test_the_journal_knows_what_was_in_flight(project: Project) -> None:
             ("replace a@h2", "lost"),
         ]
         assert first["jobs"][0]["details"] == {"kept": "a.old"}
-        assert [(job["id"], job["outcome"], job["details"].get("why")) for job in second["jobs"]] == [
+        assert [(job["id"], job["outcome"], job["details"].get("reason")) for job in second["jobs"]] == [
             ("replace a@h1", "done", None),
             ("replace a@h2", "done", None),
             ("replace a@h3", "failed", "h3 became unreachable"),

@@ -150,7 +150,7 @@ def test_fail_is_for_jobs_in_flight_only(path: Path) -> None:
         journal.begin(run, job("ctl2"))
         journal.end(run, "replace keystone@ctl1", "done")
         for host in ("ctl1", "ctl2", "ctl3"):
-            journal.fail(run, f"replace keystone@{host}", {"why": "unreachable"})
+            journal.fail(run, f"replace keystone@{host}", {"reason": "unreachable"})
         seen = journal.run()
         assert seen is not None
         assert [(row["host"], row["outcome"]) for row in seen["jobs"]] == [("ctl1", "done"), ("ctl2", "failed")]

@@ -1,0 +1,142 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.rondo.upgrade.plugins.plugin_utils import _control
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._control import Control
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._journal import Journal, JournalError
+
+JOB = {"id": "replace a@h1", "kind": "replace", "service": "a", "host": "h1"}
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def stop(self, reason: str) -> None:
+        self.told.append(f"stop: {reason}")
+
+    def pause(self) -> None:
+        self.told.append("pause")
+
+    def resume(self) -> None:
+        self.told.append("resume")
+
+
+class Scene:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.now = 0.0
+        self.said: list[str] = []
+        self.window = Recorder()
+        with Journal(path) as journal:
+            self.run = journal.start_run({"jobs": [JOB]})
+        self.control = Control(str(path), self.run, self.said.append, clock=lambda: self.now)
+
+    def obey(self, after: float = _control.ASK_SECONDS) -> list[str]:
+        self.now += after
+        self.window.told.clear()
+        self.control.obey(self.window)
+        return self.window.told
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path / "journal.sqlite")
+
+
+def test_requests_are_passed_on_once_and_in_order(scene: Scene) -> None:
+    assert scene.obey() == []
+    with Journal(scene.path) as journal:
+        journal.request("pause")
+        journal.request("resume")
+    assert scene.obey(0.1) == []
+    assert scene.obey() == ["pause", "resume"]
+    assert scene.obey() == []
+    with Journal(scene.path) as journal:
+        journal.request("abort")
+    [told] = scene.obey()
+    assert told.startswith("stop: aborted by ")
+    assert [line.split()[0] for line in scene.said] == ["Paused", "Resumed", "Aborted"]
+
+
+def test_an_unchanged_journal_is_not_opened(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.obey()
+    scene.obey()
+
+    def refuse(*_unused: object, **_also_unused: object) -> None:
+        raise AssertionError("it was opened")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_control, "Journal", refuse)
+        for _ in range(5):
+            scene.obey()
+    assert scene.said == []
+
+
+def test_the_heartbeat_goes_on(scene: Scene) -> None:
+    with Journal(scene.path) as journal:
+        before = (journal.run() or {})["heartbeat"]
+    scene.obey(_control.HEARTBEAT_SECONDS + 1)
+    with Journal(scene.path) as journal:
+        assert (journal.run() or {})["heartbeat"] > before
+
+
+def test_a_lost_lock_stops_the_window(scene: Scene) -> None:
+    with Journal(scene.path) as journal:
+        journal.end_run(scene.run, "lost")
+    [told] = scene.obey(_control.HEARTBEAT_SECONDS + 1)
+    assert told.startswith("stop: Run 1 has ended")
+    assert scene.obey() == []
+    # And what fails then is still said, if no longer recorded.
+    scene.control.failed("replace a@h1", "h1 became unreachable")
+    assert scene.said[-1] == "replace a@h1 failed: h1 became unreachable."
+
+
+def test_a_failure_is_recorded(scene: Scene) -> None:
+    with Journal(scene.path) as journal:
+        journal.begin(scene.run, JOB)
+    scene.control.failed("replace a@h1", "h1 became unreachable")
+    with Journal(scene.path) as journal:
+        [job] = (journal.run() or {})["jobs"]
+    assert (job["outcome"], job["details"]) == ("failed", {"reason": "h1 became unreachable"})
+
+
+def test_a_failure_that_cannot_be_recorded_is_said(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_unused: object, **_also_unused: object) -> None:
+        raise JournalError("the disk is full")
+
+    monkeypatch.setattr(_control, "Journal", refuse)
+    scene.control.failed("replace a@h1", "h1 became unreachable")
+    assert scene.said == ["replace a@h1 failed: h1 became unreachable.", "the disk is full"]
+
+
+def test_ctrl_c_once_and_twice(scene: Scene) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with scene.control.interruptible():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert scene.obey() == ["stop: interrupted by Ctrl-C"]
+        assert scene.obey() == []
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(scene.said) == 1
+
+
+def test_without_a_journal_only_ctrl_c_reaches_the_window() -> None:
+    said: list[str] = []
+    window = Recorder()
+    control = Control(None, None, said.append, clock=lambda: 100.0)
+    control.obey(window)
+    control.failed("replace a@h1", "h1 became unreachable")
+    with control.interruptible():
+        os.kill(os.getpid(), signal.SIGINT)
+    control.obey(window)
+    assert window.told == ["stop: interrupted by Ctrl-C"]

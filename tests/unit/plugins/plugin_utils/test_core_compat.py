@@ -1,0 +1,41 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible.template import Templar, trust_as_template
+
+from ansible_collections.rondo.upgrade.plugins.plugin_utils import _core_compat as compat
+
+
+def test_plain_strips_tags_deeply() -> None:
+    tagged = trust_as_template("keystone")
+    value = Templar(None, {"service": {"name": tagged, "hosts": [tagged, 2]}}).template(
+        trust_as_template("{{ service }}")
+    )
+    plain = compat.plain({tagged: [value, None, 1.5]})
+    assert plain == {"keystone": [{"name": "keystone", "hosts": ["keystone", 2]}, None, 1.5]}
+    [(key, [service, *_rest])] = plain.items()
+    assert [type(part) for part in (key, service, service["name"], service["hosts"], service["hosts"][0])] == [
+        str, dict, str, list, str,
+    ]  # fmt: skip
+    assert json.loads(json.dumps(plain)) == plain
+
+
+@pytest.mark.parametrize("version", ["2.19.0", "2.20.10", "2.21.5", "2.22.0rc1"])
+def test_tested_versions(version: str) -> None:
+    assert compat.untested(version) is None
+
+
+@pytest.mark.parametrize("version", ["2.18.7", "2.23.0", "3.0.0", "2.190.0"])
+def test_other_versions(version: str) -> None:
+    said = compat.untested(version)
+    assert said is not None and "\n" not in said
+    assert version in said and "-e upgrade_export=FILE" in said
+
+
+def test_the_installed_core_is_a_tested_one() -> None:
+    assert compat.untested() is None
