@@ -44,8 +44,10 @@ try:
     from requests.exceptions import RequestException
 except ImportError:
     DOCKER_IMPORT_ERROR = traceback.format_exc()
+    SDK_ERRORS: tuple[type[Exception], ...] = ()
 else:
     DOCKER_IMPORT_ERROR = None
+    SDK_ERRORS = (DockerException, RequestException)
 
 Json = Dict[str, Any]
 
@@ -67,6 +69,9 @@ _UNDONE = re.compile(r"\.rondo-undone-[0-9a-f]{12}")
 
 class ContainerProblem(Exception):
     """What can't be done and why, in words for the person who runs the play."""
+
+
+ENGINE_ERRORS = (ContainerProblem, *SDK_ERRORS)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -646,7 +651,7 @@ class Engine:
 
     def image(self, reference: str) -> Optional[Json]:
         try:
-            answer: Json = self.api.inspect_image(reference)  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
+            answer: Json = self.api.inspect_image(reference)  # type: ignore[no-untyped-call]
         except ImageNotFound:
             return None
         return answer
@@ -699,7 +704,7 @@ class Engine:
 
     def create(self, name: str, creation: Creation) -> str:
         try:
-            made = self.api.create_container_from_config(creation.body, name=name)  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
+            made = self.api.create_container_from_config(creation.body, name=name)  # type: ignore[no-untyped-call]
         except APIError as error:
             if error.response is not None and error.response.status_code == 409 and self.named(name):
                 raise ContainerProblem(self._taken(name)) from error

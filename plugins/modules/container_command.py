@@ -26,8 +26,9 @@ extends_documentation_fragment:
   - rondo.upgrade.engine
 attributes:
   check_mode:
-    description: The command is not run in check mode, unless O(reads_only=true).
+    description: Whether it can run in check mode and say what would change.
     support: partial
+    details: The command is not run in check mode, unless O(reads_only=true).
   diff_mode:
     description: What a command changes is not known.
     support: none
@@ -112,11 +113,13 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.rondo.upgrade.plugins.module_utils._container import (
     ENGINE_ARGUMENTS,
+    ENGINE_ERRORS,
     ContainerProblem,
     Engine,
     command_creation,
     command_name,
     connect,
+    told,
 )
 
 
@@ -176,8 +179,8 @@ def main() -> None:
     began = time.monotonic()
     try:
         rc, stdout, stderr = run(engine, module.params)
-    except ContainerProblem as problem:
-        module.fail_json(msg=str(problem))
+    except ENGINE_ERRORS as problem:
+        module.fail_json(msg=told(problem))
     result = {"changed": not module.params["reads_only"], "rc": rc, "seconds": round(time.monotonic() - began, 3)}
     if not module.params["no_log_output"]:
         result.update(stdout=stdout, stderr=stderr)

@@ -163,6 +163,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.rondo.upgrade.plugins.module_utils._container import (
     ENGINE_ARGUMENTS,
+    ENGINE_ERRORS,
     ContainerProblem,
     Engine,
     Step,
@@ -170,6 +171,7 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._container import (
     connect,
     steps_to_replace,
     steps_to_revert,
+    told,
 )
 
 
@@ -289,8 +291,8 @@ def main() -> None:
         if not module.check_mode:
             carry_out(module, engine, steps)
         after = engine.row(params["container"], params["image"])
-    except ContainerProblem as problem:
-        module.fail_json(msg=str(problem))
+    except ENGINE_ERRORS as problem:
+        module.fail_json(msg=told(problem))
     result.update(
         changed=bool(steps) or pulled,
         container=after,

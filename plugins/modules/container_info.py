@@ -133,8 +133,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.rondo.upgrade.plugins.module_utils._container import (
     ENGINE_ARGUMENTS,
-    ContainerProblem,
+    ENGINE_ERRORS,
     connect,
+    told,
 )
 
 
@@ -145,8 +146,8 @@ def main() -> None:
     engine = connect(module)
     try:
         rows = {name: engine.row(name, target or None) for name, target in module.params["containers"].items()}
-    except ContainerProblem as problem:
-        module.fail_json(msg=str(problem))
+    except ENGINE_ERRORS as problem:
+        module.fail_json(msg=told(problem))
     module.exit_json(changed=False, containers=rows, engine_version=engine.version)
 
 

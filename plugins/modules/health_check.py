@@ -44,7 +44,8 @@ options:
   headers:
     description:
       - HTTP headers to send.
-      - Values are never shown, but for those of headers that hold no secrets, such as C(Accept) and C(Host), and those of less than four characters.
+      - Values are never shown, but for those of headers that hold no secrets, such as C(Accept) and C(Host), and those
+        of less than four characters.
     type: dict
     default: {}
   body:

@@ -88,7 +88,7 @@ def shell() -> bytes:
     """A tar of this machine's own shell, a few tools and the libraries that they need."""
     files: set[str] = set()
     links: dict[str, str] = {}
-    for tool in ("sh", "sleep", "cat", "env", "true", "id", "getent", "hostname"):
+    for tool in ("sh", "sleep", "cat", "env", "true", "getent", "hostname"):
         path = shutil.which(tool)
         assert path, tool
         real = str(Path(path).resolve())
