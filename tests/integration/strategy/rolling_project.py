@@ -136,6 +136,7 @@ class Project:
         self.observer = path / "observer"
         self.observer.touch()
         self.journal = path / "journal.sqlite"
+        self.environment: dict[str, str] = {}
         self.write("action_plugins/mark.py", MARK)
         self.write("roles/job/tasks/main.yml", JOB)
         self.write("upgrade.yml", PLAY)
@@ -192,7 +193,7 @@ class Run:
             "ANSIBLE_ROLES_PATH": str(project.path / "roles"),
             "PYTHONPATH": str(project.path / "python"),
             "PYTHONUNBUFFERED": "1",
-            **getattr(project, "environment", {}),
+            **project.environment,
         }
         self.process = subprocess.Popen(
             [project.core.playbook, *arguments],

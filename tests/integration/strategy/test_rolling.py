@@ -229,6 +229,22 @@ def test_ctrl_c_lets_what_is_in_flight_finish(project: Project) -> None:
     assert "Not begun (interrupted by Ctrl-C): replace a@h2, replace a@h3." in output
 
 
+def test_ctrl_c_twice_stops_at_once(project: Project) -> None:
+    project.write("roles/job/tasks/main.yml", JOURNALLED_JOB)
+    plan = make_plan(service("a", ["h1", "h2"]))
+    number = started(project, plan)
+    gates = {"replace a@h1": project.gate("never")}
+    run = project.start(plan, gates=gates, upgrade_journal=str(project.journal), upgrade_run=number)
+    run.until(lambda: jobs(project, "work") == ["replace a@h1"], "the first job")
+    run.process.send_signal(signal.SIGINT)
+    run.until(lambda: "Interrupted:" in run.output, "the answer to Ctrl-C")
+    run.process.send_signal(signal.SIGINT)
+    code, _output = run.wait()
+    assert code != 0
+    with Journal(project.journal) as journal:
+        assert [job["id"] for job in journal.unfinished()] == ["replace a@h1"]
+
+
 def test_pause_resume_and_abort(project: Project) -> None:
     plan = make_plan(service("a", ["h1", "h2", "h3"]))
     number = started(project, plan)
@@ -299,6 +315,7 @@ JOURNALLED_PLAY = """
 
 def test_the_journal_knows_what_was_in_flight(project: Project) -> None:
     """Killed without warning, and the next run takes over; a host that becomes unreachable is recorded for it."""
+    project.environment = {"ANSIBLE_STDOUT_CALLBACK": "rondo.upgrade.progress"}
     project.write("roles/job/tasks/main.yml", JOURNALLED_JOB)
     project.write("upgrade.yml", JOURNALLED_PLAY)
     plan = make_plan(service("a", ["h1", "h2", "h3"]))
@@ -311,6 +328,15 @@ def test_the_journal_knows_what_was_in_flight(project: Project) -> None:
     code, output = project.run(plan, **given)
     assert code != 0
     assert "lost ['replace a@h2']" in output
+    for line in (
+        "a@h1 replace begins: 1 -> 2\n",
+        "(1 of 3)\n",
+        "h1: job : Work: changed (",
+        "(2 of 3)\n",
+        "h3: job : Work: UNREACHABLE: ",
+        "h3: 1 changed, 1 unreachable\n",
+    ):
+        assert line in output
     with Journal(project.journal) as journal:
         first, second = journal.run(1), journal.run(2)
         assert first is not None and second is not None
