@@ -62,5 +62,5 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         self.set_options(var_options=variables, direct=kwargs)
-        found = looked_up(terms, self.get_option("plan"), variables or {}, self._templar.template)
+        found = looked_up(terms, self.get_option("plan"), variables or {}, self._templar)
         return [[host for batch in found for host in batch]]

@@ -45,7 +45,7 @@ class UpgradeAction(ActionBase):  # type: ignore[misc]
         raise NotImplementedError
 
     def source(self, variables: dict[str, Any]) -> Source:
-        return source(variables, self._templar.template)
+        return source(variables, self._templar)
 
     def directory(self, options: Mapping[str, Any], variables: Mapping[str, Any]) -> Path:
         """Where the files are: the option, else `upgrade_directory`, else `build` under the current directory."""

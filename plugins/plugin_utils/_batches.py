@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def batches(plan: Mapping[str, Any], service: str) -> list[list[str]]:
 
 
 def looked_up(
-    terms: Sequence[Any], path: str | None, variables: Mapping[str, Any], template: Callable[[Any], Any]
+    terms: Sequence[Any], path: str | None, variables: Mapping[str, Any], templar: _cluster.Templar
 ) -> list[list[str]]:
     """Batches of the one service in `terms`, for the lookups. `path`: a plan file, over what the variables hold.
 
@@ -41,29 +40,28 @@ def looked_up(
     if len(terms) != 1:
         raise AnsibleError(f"one service at a time, not {len(terms)}: lookup('rondo.upgrade.batches', 'keystone')")
     try:
-        return batches(_plan(path, _visible(variables), template), str(terms[0]))
+        return batches(_plan(path, variables, templar), str(terms[0]))
     except (DeclarationError, _plan_file.PlanFileError) as error:
         raise AnsibleError(str(error)) from error
     except KeyError as error:
         raise AnsibleError(str(error.args[0])) from error
 
 
-def _visible(variables: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The variables, over those of localhost: a play's keywords are templated without any host's."""
-    return ChainMap(dict(variables), variables["hostvars"]["localhost"]) if "hostvars" in variables else variables
-
-
-def _plan(path: str | None, variables: Mapping[str, Any], template: Callable[[Any], Any]) -> Mapping[str, Any]:
+def _plan(path: str | None, variables: Mapping[str, Any], templar: _cluster.Templar) -> Mapping[str, Any]:
     if path:
         return _plan_file.read(Path(path).expanduser())
-    if "upgrade_plan" in variables:
-        plan: Mapping[str, Any] = plain(template(variables["upgrade_plan"]))
+    # A play's keywords are templated without any host's variables: those of localhost stand in.
+    hostvars: Any = variables.get("hostvars")
+    visible = {**(hostvars.raw_get("localhost") if hostvars is not None else {}), **variables}
+    templar = templar.copy_with_new_env(available_variables=visible)
+    if "upgrade_plan" in visible:
+        plan: Mapping[str, Any] = plain(templar.template(visible["upgrade_plan"]))
         return plan
-    if "hostvars" not in variables:
+    if hostvars is None:
         raise AnsibleError(
             "the first play's keywords are templated before Ansible knows the hosts: put a play before it (localhost,"
             " with rondo.upgrade.plan and set_fact upgrade_plan), or name a plan: plan='build/plan/plan.json'"
         )
-    source = _cluster.source(variables, template)
+    source = _cluster.source(visible, templar)
     cluster = source.cluster()
     return make_plan(cluster, _cluster.assumed(cluster, source.facts)).to_dict()

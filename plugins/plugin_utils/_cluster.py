@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from ansible.errors import AnsibleUndefinedVariable
 
@@ -54,8 +54,16 @@ class Source:
         return cluster
 
 
-def source(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> Source:
-    """Collect it from a task's variables (with `hostvars` and `groups`); `template` resolves the controller's own.
+class Templar(Protocol):
+    """What is used of Ansible's Templar."""
+
+    def template(self, variable: Any) -> Any: ...
+
+    def copy_with_new_env(self, *, available_variables: dict[str, Any]) -> Templar: ...
+
+
+def source(variables: Mapping[str, Any], templar: Templar) -> Source:
+    """Collect it from a task's variables (with `hostvars` and `groups`); `templar` resolves the controller's own.
 
     Raises DeclarationError where `upgrade_services` is not there at all.
     """
@@ -63,16 +71,16 @@ def source(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> Sour
     fleet = {
         str(name): None for name in variables if str(name).startswith("upgrade_") and name not in (ROOT, "upgrade_plan")
     }
-    fleet |= {name: plain(template(variables[name])) for name in FLEET if name in variables}
+    fleet |= {name: plain(templar.template(variables[name])) for name in FLEET if name in variables}
     if ROOT not in variables:
         remedy = "declare the cluster in group_vars/all, so that every host and localhost see it; docs/declaration.md"
         raise DeclarationError((Problem(ROOT, "", "is not defined", remedy),))
     raw = variables[ROOT]
-    raw = raw if isinstance(raw, Mapping) else template(raw)
+    raw = raw if isinstance(raw, Mapping) else templar.template(raw)
     if not isinstance(raw, Mapping):
         return Source(plain(raw), fleet, Inventory(groups), {})
-    views = _Views(variables["hostvars"])
-    declaration = {str(name): _controllers(raw[name], template) for name in raw}
+    views = _Views(variables["hostvars"], templar)
+    declaration = {str(name): _controllers(raw[name], templar.template) for name in raw}
     services_of: dict[str, list[str]] = {}
     for name, spec in declaration.items():
         for host in _hosts(name, spec, groups):
@@ -106,7 +114,7 @@ def _fill(declaration: Mapping[str, Any], hostvars: Mapping[str, Any], groups: M
     for name, spec in declaration.items():
         missing = [key for key, value in spec.items() if value is _UNDEFINED] if isinstance(spec, dict) else []
         hosts = _hosts(name, spec, groups) if missing else ()
-        view = hostvars[hosts[0]][ROOT].get(name) if hosts else None
+        view = hostvars[hosts[0]].get(ROOT, {}).get(name) if hosts else None
         for key in missing:
             if isinstance(view, Mapping) and key in view and view[key] is not _UNDEFINED:
                 spec[key] = view[key]
@@ -123,36 +131,46 @@ def _hosts(name: str, spec: Any, groups: Mapping[str, tuple[str, ...]]) -> tuple
 
 
 class _Views:
-    """Hosts' own variables: only those that are needed, each host's looked up once, since that is what takes time."""
+    """Hosts' own variables: only those that are needed, each host's looked up once, since that is what takes time.
 
-    def __init__(self, hostvars: Mapping[str, Any]) -> None:
+    `hostvars[host][name]` would resolve all of `upgrade_services`, and so fail on a host that lacks a variable which
+    only another service's hosts need. So the raw variables are taken, and each service is resolved by itself.
+    """
+
+    def __init__(self, hostvars: Any, templar: Templar) -> None:
         self._hostvars = hostvars
-        self._of: dict[str, Mapping[str, Any]] = {}
+        self._templar = templar
+        self._of: dict[str, tuple[Mapping[str, Any], Templar]] = {}
         self.undefined: list[Problem] = []
 
-    def _view(self, host: str) -> Mapping[str, Any]:
+    def _view(self, host: str) -> tuple[Mapping[str, Any], Templar]:
         if host not in self._of:
-            self._of[host] = self._hostvars[host]
+            raw = {**self._hostvars.raw_get(host), "hostvars": self._hostvars}
+            self._of[host] = raw, self._templar.copy_with_new_env(available_variables=raw)
         return self._of[host]
 
+    def _values(self, host: str, names: Iterable[str]) -> dict[str, Any]:
+        raw, templar = self._view(host)
+        return {name: plain(templar.template(raw[name])) for name in names if name in raw}
+
     def facts(self, host: str) -> dict[str, Any]:
-        view = self._view(host)
-        return {name: plain(view[name]) for name in FACTS if name in view}
+        return self._values(host, FACTS)
 
     def host(
         self, host: str, services: Iterable[str], declaration: Mapping[str, Any], domains: Iterable[str]
     ) -> dict[str, Any]:
-        view = self._view(host)
-        found = {name: plain(view[name]) for name in (*sorted(domains), "upgrade_host_class") if name in view}
-        own = view.get(ROOT, {})
-        found[ROOT] = {
-            name: self._service(host, name, own[name], declaration[name]) for name in services if name in own
-        }
+        found = self._values(host, (*sorted(domains), "upgrade_host_class"))
+        raw, templar = self._view(host)
+        if ROOT in raw:
+            own = raw[ROOT] if isinstance(raw[ROOT], Mapping) else templar.template(raw[ROOT])
+            found[ROOT] = {
+                name: self._service(host, name, own[name], declaration[name]) for name in services if name in own
+            }
         return found
 
     def _service(self, host: str, name: str, spec: Any, declared: Any) -> Any:
         try:
-            return plain(spec)
+            return plain(self._view(host)[1].template(spec))
         except AnsibleUndefinedVariable as error:
             remedy = "define it for that host, or correct the template"
             self.undefined.append(Problem(f"{ROOT}.{name}", "", str(error.message).rstrip("."), remedy, (host,)))

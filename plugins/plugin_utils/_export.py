@@ -81,6 +81,7 @@ def playbook(plan: Mapping[str, Any], plan_name: str) -> str:
         f"# {count(len(plan['jobs']), 'job')} in {count(total, 'round')}, about {length}."
         " Made by rondo.upgrade.plan for ansible-core alone.",
         f"# Belongs to {plan_name} beside it; refuses to begin if the cluster is no longer as that plan saw it.",
+        "# A job that fails ends it: ansible-playbook rondo.upgrade.status says what is where, a new plan goes on.",
     ]
     begin = {
         "name": "Look again, refuse what has changed since, open the journal and stage",

@@ -44,38 +44,54 @@ def test_unknown_service_names_the_known_ones() -> None:
 
 
 SERVICES = {"keystone": {"artifact": {"container": "keystone", "image": "k:2"}, "max_unavailable": 2, "canary": 1}}
+
+
+class _Hostvars(dict[str, dict[str, Any]]):
+    raw_get = dict.__getitem__
+
+
 VARIABLES = {
     "groups": {"keystone": ["a", "b", "c"]},
-    "hostvars": {host: {"upgrade_services": SERVICES} for host in ("localhost", "a", "b", "c")},
+    "hostvars": _Hostvars({host: {"upgrade_services": SERVICES} for host in ("localhost", "a", "b", "c")}),
 }
 
 
-def _keep(value: Any) -> Any:
-    return value
+class _Templar:
+    def template(self, variable: Any) -> Any:
+        return variable
+
+    def copy_with_new_env(self, *, available_variables: dict[str, Any]) -> _Templar:
+        return self
+
+
+_TEMPLAR = _Templar()
 
 
 def test_a_plan_file_comes_before_the_variable(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(json.dumps({**PLAN, "schema": 1}), encoding="utf-8")
     variables = {"upgrade_plan": {**PLAN, "rounds": []}}
-    assert looked_up(["keystone"], str(path), variables, _keep) == [["c"], ["b", "a"]]
-    assert looked_up(["keystone"], None, variables, _keep) == []
+    assert looked_up(["keystone"], str(path), variables, _TEMPLAR) == [["c"], ["b", "a"]]
+    assert looked_up(["keystone"], None, variables, _TEMPLAR) == []
 
 
 def test_the_plan_of_localhost_counts_in_the_keywords_of_a_play() -> None:
-    assert looked_up(["glance"], None, {"hostvars": {"localhost": {"upgrade_plan": PLAN}}}, _keep) == [["b"]]
+    assert looked_up(["glance"], None, {"hostvars": _Hostvars({"localhost": {"upgrade_plan": PLAN}})}, _TEMPLAR) == [
+        ["b"]
+    ]
 
 
 def test_without_a_plan_the_declaration_is_planned() -> None:
-    assert [len(batch) for batch in looked_up(["keystone"], None, VARIABLES, _keep)] == [1, 2]
+    assert [len(batch) for batch in looked_up(["keystone"], None, VARIABLES, _TEMPLAR)] == [1, 2]
 
 
 def test_what_was_observed_counts() -> None:
     rows = {"keystone": {"exists": True, "running": True, "image": "k:1", "current": False}}
     done = {"keystone": {**rows["keystone"], "image": "k:2", "current": True}}
     seen = {"a": rows, "b": done, "c": rows, "localhost": {}}
-    hostvars = {host: {"upgrade_services": SERVICES, "observe_containers": row} for host, row in seen.items()}
-    found = looked_up(["keystone"], None, {**VARIABLES, "hostvars": hostvars}, _keep)
+    rows = {host: {"upgrade_services": SERVICES, "observe_containers": row} for host, row in seen.items()}
+    hostvars = _Hostvars(rows)
+    found = looked_up(["keystone"], None, {**VARIABLES, "hostvars": hostvars}, _TEMPLAR)
     assert sorted(host for batch in found for host in batch) == ["a", "c"]
 
 
@@ -86,9 +102,9 @@ def test_what_was_observed_counts() -> None:
         (["a", "b"], VARIABLES, "one service at a time, not 2"),
         (["nova"], VARIABLES, "no service nova; it has: keystone"),
         (["keystone"], {}, "put a play before it"),
-        (["keystone"], {"hostvars": {"localhost": {}}, "groups": {}}, "upgrade_services: is not defined"),
+        (["keystone"], {"hostvars": _Hostvars({"localhost": {}}), "groups": {}}, "upgrade_services: is not defined"),
     ],
 )
 def test_errors_say_what_to_do(terms: list[str], variables: dict[str, Any], message: str) -> None:
     with pytest.raises(AnsibleError, match=message):
-        looked_up(terms, None, variables, _keep)
+        looked_up(terms, None, variables, _TEMPLAR)

@@ -44,7 +44,7 @@ def _facts() -> dict[str, dict[str, Any]]:
 
 
 def _variables(**others: Any) -> dict[str, Any]:
-    hostvars = {host: {"upgrade_services": DECLARATION, **facts} for host, facts in _facts().items()}
+    hostvars = _Hostvars({host: {"upgrade_services": DECLARATION, **facts} for host, facts in _facts().items()})
     return {"groups": GROUPS, "hostvars": hostvars, "upgrade_services": DECLARATION, **others}
 
 
@@ -52,12 +52,32 @@ def _cluster_of(declaration: dict[str, Any] = DECLARATION) -> _cluster.Cluster:
     return _cluster.parse(declaration, _cluster.Inventory({name: tuple(hosts) for name, hosts in GROUPS.items()}))
 
 
-def _keep(value: Any) -> Any:
-    return value
+class _Hostvars(dict[str, dict[str, Any]]):
+    raw_get = dict.__getitem__
+
+
+class _Templar:
+    """Resolves nothing, but for one text that only a host can."""
+
+    def __init__(self, variables: dict[str, Any] | None = None) -> None:
+        self.variables = variables or {}
+
+    def template(self, variable: Any) -> Any:
+        if variable != {"http": "{{ api_address }}"}:
+            return variable
+        if "api_address" not in self.variables:
+            raise AnsibleUndefinedVariable("'api_address' is undefined")
+        return {"http": self.variables["api_address"]}
+
+    def copy_with_new_env(self, *, available_variables: dict[str, Any]) -> _Templar:
+        return _Templar(available_variables)
+
+
+_TEMPLAR = _Templar()
 
 
 def test_source_finds_the_declared_hosts_and_their_facts() -> None:
-    source = _cluster.source(_variables(upgrade_max_failures=2), _keep)
+    source = _cluster.source(_variables(upgrade_max_failures=2), _TEMPLAR)
     assert source.cluster().ceilings.max_failures == 2
     assert list(source.cluster().instances) == ["keystone@ctl1", "keystone@ctl2"]
     assert source.facts["ctl2"]["observe_containers"]["keystone"]["current"] is True
@@ -68,35 +88,53 @@ def test_a_host_sees_only_its_own_services() -> None:
     declaration = {**DECLARATION, "mariadb": {"artifact": {"host_image": "db:2"}}}
     variables = _variables(upgrade_services=declaration, groups={**GROUPS, "mariadb": ["db1"]})
     variables["hostvars"]["db1"] = {"upgrade_services": declaration}
-    source = _cluster.source(variables, _keep)
+    source = _cluster.source(variables, _TEMPLAR)
     assert list(source.inventory.hostvars["db1"]["upgrade_services"]) == ["mariadb"]
     assert list(source.inventory.hostvars["ctl1"]["upgrade_services"]) == ["keystone"]
 
 
-def test_what_only_a_host_can_resolve_is_taken_from_the_first_one() -> None:
-    per_host = copy.deepcopy(DECLARATION)
-    per_host["keystone"]["health"] = {"http": "{{ api_address }}"}
+PER_HOST = {**DECLARATION["keystone"], "health": {"http": "{{ api_address }}"}}
 
-    def template(value: Any) -> Any:
-        if value == {"http": "{{ api_address }}"}:
-            raise AnsibleUndefinedVariable("'api_address' is undefined")
-        return value
 
-    variables = _variables(upgrade_services=per_host)
+class _Views(_Templar):
+    """As Ansible does, goes into the services."""
+
+    def template(self, variable: Any) -> Any:
+        if isinstance(variable, dict) and "health" in variable:
+            return {**variable, "health": super().template(variable["health"])}
+        return super().template(variable)
+
+    def copy_with_new_env(self, *, available_variables: dict[str, Any]) -> _Templar:
+        return _Views(available_variables)
+
+
+def _per_host(**addresses: str) -> dict[str, Any]:
+    declaration = {"keystone": PER_HOST}
+    variables = _variables(upgrade_services=declaration)
     for host in ("ctl1", "ctl2"):
-        resolved = copy.deepcopy(DECLARATION)
-        resolved["keystone"]["health"] = {"http": f"http://{host}:5000"}
-        variables["hostvars"][host]["upgrade_services"] = resolved
-    source = _cluster.source(variables, template)
+        variables["hostvars"][host]["upgrade_services"] = declaration
+    for host, address in addresses.items():
+        variables["hostvars"][host]["api_address"] = address
+    return variables
+
+
+def test_what_only_a_host_can_resolve_is_taken_from_the_first_one() -> None:
+    source = _cluster.source(_per_host(ctl1="http://ctl1:5000", ctl2="http://ctl2:5000"), _Views())
     assert source.declaration["keystone"]["health"] == {"http": "http://ctl1:5000"}
     assert source.cluster().services["keystone"].health == ("http",)
+
+
+def test_what_a_host_of_the_service_can_not_resolve_is_a_mistake() -> None:
+    source = _cluster.source(_per_host(ctl1="http://ctl1:5000"), _Views())
+    with pytest.raises(DeclarationError, match=r"keystone \(on ctl2\): 'api_address' is undefined; define it"):
+        source.cluster()
 
 
 def test_a_missing_declaration_says_where_to_put_it() -> None:
     variables = _variables()
     del variables["upgrade_services"]
     with pytest.raises(DeclarationError, match=r"upgrade_services: is not defined; declare .* group_vars/all"):
-        _cluster.source(variables, _keep)
+        _cluster.source(variables, _TEMPLAR)
 
 
 def test_failure_domains_and_host_classes_reach_the_brain() -> None:
@@ -109,7 +147,7 @@ def test_failure_domains_and_host_classes_reach_the_brain() -> None:
             "upgrade_host_class": "big",
             "upgrade_services": declaration,
         }
-    instances = _cluster.source(variables, _keep).cluster().services["keystone"].instances
+    instances = _cluster.source(variables, _TEMPLAR).cluster().services["keystone"].instances
     assert [(each.domain, each.host_class) for each in instances] == [("z0", "big"), ("z1", "big")]
 
 
@@ -169,7 +207,8 @@ def test_an_instance_on_its_target_that_does_not_serve_gets_a_job_again() -> Non
 
 
 @pytest.mark.parametrize(
-    ("code", "steps"), [(0, {"keystone": ()}), (2, {"keystone": ("expand", "contract")}), (4, {"keystone": ("contract",)}), (1, {})]
+    ("code", "steps"),
+    [(0, {"keystone": ()}), (2, {"keystone": ("expand", "contract")}), (4, {"keystone": ("contract",)}), (1, {})],
 )
 def test_exit_codes_of_the_schema_check(code: int, steps: dict[str, tuple[str, ...]]) -> None:
     facts = _facts()
