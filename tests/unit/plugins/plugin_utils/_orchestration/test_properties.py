@@ -1,0 +1,292 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Property tests: whatever the fleet and whatever happens, no budget is exceeded, no precedence broken, and it ends.
+
+The checker below shares no code with the window: it reads a record of what began and ended, and counts by itself from
+the cluster's own words.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration import _forecast, _planner
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._jobs import Job
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._model import (
+    Artifact,
+    Ceilings,
+    Cluster,
+    Database,
+    Instance,
+    InstanceState,
+    Service,
+    State,
+)
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._planner import Plan, make_plan
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._window import Window
+
+THOROUGH = settings(
+    max_examples=1000,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+BRIEF = settings(THOROUGH, max_examples=100)
+IMPROVED = settings(THOROUGH, max_examples=30)
+
+ZONES = ("north", "east", "west")
+
+
+@pytest.fixture
+def instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No restarts and few draws: what these find is a matter of priorities and p90, not of rules."""
+    monkeypatch.setattr(_planner, "FREE_JOBS", 0)
+    monkeypatch.setattr(_forecast, "DRAWN_JOBS", 0)
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> tuple[Cluster, State]:
+    """A cluster of up to 4 services on up to 9 hosts, some instances current and some broken."""
+    hosts = [f"h{i}" for i in range(draw(st.integers(1, 9)))]
+    balancers = tuple(hosts[: draw(st.integers(0, 2))])
+    services: dict[str, Service] = {}
+    states: dict[str, InstanceState] = {}
+    for number in range(draw(st.integers(1, 4))):
+        name = f"s{number}"
+        on_balancers = bool(balancers) and draw(st.integers(0, 4)) == 0
+        members = balancers if on_balancers else tuple(hosts[: draw(st.integers(1, len(hosts)))])
+        instances = tuple(
+            Instance(
+                name,
+                host,
+                Artifact("container", name, "new"),
+                ZONES[i % 3] if draw(st.integers(0, 9)) else None,
+                estimates={"replace": float(draw(st.integers(1, 50)))},
+            )
+            for i, host in enumerate(members)
+        )
+        services[name] = Service(
+            name=name,
+            instances=instances,
+            depends_on=tuple(other for other in services if draw(st.integers(0, 3)) == 0),
+            max_unavailable=draw(st.integers(1, len(members))),
+            quorum=len(members) >= 3 and draw(st.booleans()),
+            failure_domain=draw(st.sampled_from([None, "zone"])),
+            canary=draw(st.sampled_from([0, 0, 1, 2])),
+            bake_time=draw(st.sampled_from([0.0, 5.0])),
+            active_passive=draw(st.booleans()),
+            backends=() if on_balancers else ("back",),
+            database=Database(draw(st.booleans()), draw(st.booleans()), draw(st.booleans())),
+            max_failures=draw(st.sampled_from([0, 0, 1, 3])),
+            method="roll",
+        )
+        for instance in instances:
+            mood = draw(st.integers(0, 11))
+            states[instance.name] = InstanceState("old", current=mood in (0, 1), healthy=mood not in (1, 2))
+    ceiling = draw(st.sampled_from([None, None, 1, 2, 4]))
+    cluster = Cluster(services, balancers, Ceilings(max_hosts_out=ceiling, max_failures=draw(st.sampled_from([0, 2]))))
+    active = {name: service.instances[0].host for name, service in services.items() if draw(st.booleans())}
+    vip = draw(st.sampled_from([None, *balancers]))
+    return cluster, State(states, active=active, vip_holder=vip)
+
+
+@dataclass
+class Record:
+    """What happened, in order: ("begin" | "done" | "failed" | "lost" | "back", the job or the instance's name)."""
+
+    events: list[tuple[str, Job | None, str]] = field(default_factory=list)
+
+    def add(self, what: str, job: Job | None, instance: str = "") -> None:
+        self.events.append((what, job, instance))
+
+
+def carry_out(window: Window, random: Random, failing: float, losing: float) -> Record:
+    """Drive a window with random durations, failures, losses and late beginnings, until nothing more can happen."""
+    record = Record()
+    members = sorted({job.instance for job in window.left if job.instance})
+    lost: list[str] = []
+    for _ in range(10_000):
+        offered = window.admissible()
+        # Not all that may begin does so at once, as with Ansible's loop.
+        for job in offered if random.random() < 0.7 else offered[: random.randint(0, len(offered))]:
+            window.begin(job.id)
+            record.add("begin", job)
+        if members and random.random() < losing:
+            lost.append(random.choice(members))
+            window.lose(lost[-1])
+            record.add("lost", None, lost[-1])
+        if lost and random.random() < 0.3:
+            back = lost.pop(random.randrange(len(lost)))
+            window.regain(back)
+            record.add("back", None, back)
+        running = window.in_flight
+        if running:
+            job = random.choice(running)
+            outcome = "failed" if random.random() < failing else "done"
+            window.end(job.id, outcome)  # type: ignore[arg-type]
+            record.add(outcome, job)
+        elif not window.admissible() and not lost:
+            return record
+    raise AssertionError("the window did not come to an end")
+
+
+def check(cluster: Cluster, state: State, record: Record) -> None:
+    """Replay a record, and count everything again."""
+    broken = {name for name, seen in state.instances.items() if not seen.healthy}
+    lost: set[str] = set()
+    running: dict[str, Job] = {}
+    done: set[str] = set()
+    for what, job, instance in record.events:
+        if what == "lost":
+            lost.add(instance)
+        elif what == "back":
+            lost.discard(instance)
+            broken.discard(instance)
+        elif job is not None and what == "begin":
+            assert job.host not in {other.host for other in running.values()}, f"two jobs on {job.host}"
+            check_precedence(cluster, state, job, running, done)
+            out = broken | lost | {other.instance for other in running.values() if other.instance}
+            running[job.id] = job
+            if job.instance and job.instance not in out:
+                check_budgets(cluster, out | {job.instance}, job)
+        elif job is not None:
+            del running[job.id]
+            if what == "done":
+                done.add(job.id)
+                lost.discard(job.instance or "")
+                broken.discard(job.instance or "")
+            elif job.instance:
+                broken.add(job.instance)
+
+
+def check_budgets(cluster: Cluster, out: set[str], job: Job) -> None:
+    """`out` are the instances out just after `job` began; none of the budgets that it takes from may be exceeded."""
+    service = cluster.services[job.service]
+    mine = {i.name: i for i in service.instances if i.name in out}
+    assert len(mine) <= service.max_unavailable
+    if service.quorum:
+        assert len(mine) * 2 < len(service.instances), "no majority stays"
+    if service.failure_domain:
+        assert len({i.domain or name for name, i in mine.items()}) == 1, "two failure domains are out together"
+    hosts = {name.partition("@")[2] for name in out}
+    if cluster.ceilings.max_hosts_out is not None:
+        assert len(hosts) <= cluster.ceilings.max_hosts_out
+    balancing = {s.name for s in cluster.services.values() if not s.backends}
+    if job.service in balancing:
+        assert len({name.partition("@")[2] for name in out if name.partition("@")[0] in balancing}) == 1
+
+
+def check_precedence(cluster: Cluster, state: State, job: Job, running: dict[str, Job], done: set[str]) -> None:
+    service = cluster.services[job.service]
+    to_do = {f"replace {i.name}" for i in service.instances if not state.instances[i.name].current}
+    same = [other for other in running.values() if other.service == job.service]
+    if job.kind == "expand":
+        assert not done & to_do
+    if job.kind == "replace" and service.database.expand:
+        assert f"expand {service.name}" in done
+    if job.kind in ("migrate", "contract"):
+        assert to_do <= done, "an instance still runs the old version"
+        assert not same
+    if job.kind == "contract" and service.database.migrate:
+        assert f"migrate {service.name}" in done
+    if "canary" in job.phase or any("canary" in other.phase for other in same):
+        assert not same, "a canary is not alone"
+    last = state.active.get(service.name) if service.active_passive else None
+    if not service.backends and last is None:
+        last = state.vip_holder
+    if job.kind == "replace" and job.host == last:
+        assert not same, "the active member is not last"
+    for needed in service.depends_on:
+        assert not [other for other in running.values() if other.service == needed], "a dependency is not done yet"
+
+
+@pytest.mark.usefixtures("instant")
+@THOROUGH
+@given(fleets(), st.integers(0, 2**32), st.sampled_from([0.0, 0.0, 0.1, 0.4]), st.sampled_from([0.0, 0.05]))
+def test_no_rule_is_ever_broken(fleet: tuple[Cluster, State], seed: int, failing: float, losing: float) -> None:
+    cluster, state = fleet
+    plan = make_plan(cluster, state)
+    for window in (plan.window(), Window.from_plan(plan.to_dict())):
+        record = carry_out(window, Random(seed), failing, losing)
+        check(cluster, state, record)
+        ends_well_or_says_why(window)
+
+
+def ends_well_or_says_why(window: Window) -> None:
+    assert window.finished
+    assert not window.in_flight
+    if window.left:
+        assert window.stuck
+        for job in window.left:
+            assert window.waits_for(job.id) != "may begin"
+    else:
+        assert window.stuck == ""
+
+
+@pytest.mark.usefixtures("instant")
+@BRIEF
+@given(fleets())
+def test_a_healthy_fleet_is_upgraded_to_the_last_job(fleet: tuple[Cluster, State]) -> None:
+    cluster, state = fleet
+    healthy = {name: replace(seen, healthy=True) for name, seen in state.instances.items()}
+    plan = make_plan(cluster, replace(state, instances=healthy))
+    assert plan.obstacles == ()
+    assert set(plan.timeline.ends) == {job.id for job in plan.jobs}
+    assert sorted(job for batch in plan.rounds for job in batch) == sorted(job.id for job in plan.jobs)
+
+
+@pytest.mark.usefixtures("instant")
+@BRIEF
+@given(fleets())
+def test_what_cannot_begin_is_an_obstacle(fleet: tuple[Cluster, State]) -> None:
+    plan = make_plan(*fleet)
+    assert bool(plan.obstacles) == (set(plan.timeline.ends) != {job.id for job in plan.jobs})
+
+
+@IMPROVED
+@given(fleets())
+def test_the_same_input_gives_the_same_plan(fleet: tuple[Cluster, State]) -> None:
+    assert make_plan(*fleet).to_dict() == make_plan(*fleet).to_dict()
+
+
+@IMPROVED
+@given(fleets())
+def test_no_forecast_beats_the_bound(fleet: tuple[Cluster, State]) -> None:
+    plan = make_plan(*fleet)
+    if not plan.timeline.stuck:
+        assert plan.makespan >= plan.bound.seconds * (1 - 1e-9)
+
+
+@IMPROVED
+@given(fleets())
+def test_the_forecast_is_what_the_window_of_the_plan_does(fleet: tuple[Cluster, State]) -> None:
+    plan = make_plan(*fleet)
+    again = replayed(plan)
+    assert again == dict(plan.timeline.ends)
+
+
+def replayed(plan: Plan) -> dict[str, float]:
+    """The ends of a plan's jobs when its file's window runs them, each as long as estimated."""
+    window = Window.from_plan(plan.to_dict())
+    ends: dict[str, float] = {}
+    running: dict[str, float] = defaultdict(float)
+    seconds = {job.id: job.seconds for job in plan.jobs}
+    now = 0.0
+    while True:
+        for job in window.admissible():
+            window.begin(job.id)
+            running[job.id] = now + seconds[job.id]
+        if not running:
+            return ends
+        now = min(running.values())
+        for job_id in [job_id for job_id, end in running.items() if end == now]:
+            ends[job_id] = running.pop(job_id)
+            window.end(job_id, "done")
