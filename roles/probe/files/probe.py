@@ -60,6 +60,8 @@ REQUEST_KEYS = {
 }
 IDENTITY_KEYS = {"username", "password", "user_domain", "project", "project_domain"}
 KEPT_FAILURES = 1000
+MOST_BUCKETS = 600
+BUCKET_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 RENEW_TOKEN_AFTER = 300.0
 DETAIL_LENGTH = 200
 
@@ -414,6 +416,7 @@ class Tally:
         self.began = began
         self.total = Count()
         self.kinds: dict[str, Count] = {}
+        self.seconds: dict[int, Count] = {}
         self.in_flight = 0
         self.failures: list[dict[str, Any]] = []
         self.last_due = began
@@ -427,13 +430,14 @@ class Tally:
         self.in_flight += 1
         self.total.sent += 1
         self.kinds.setdefault(name, Count()).sent += 1
+        self._second(due).sent += 1
         self.last_due = max(self.last_due, due)
         self.lateness = max(self.lateness, now - due)
 
     def ended(self, name: str, due: float, now: float, *, failure: dict[str, Any] | None, retried: bool) -> None:
         """A request ended `now`: with a failure, or well (`retried`: only after more than one try)."""
         self.in_flight -= 1
-        for count in (self.total, self.kinds[name]):
+        for count in (self.total, self.kinds[name], self._second(due)):
             count.latencies.append(now - due)
             count.failed += failure is not None
             count.retried += retried
@@ -442,6 +446,24 @@ class Tally:
             self.last_success = max(self.last_success, now)
         elif len(self.failures) < KEPT_FAILURES:
             self.failures.append(failure)
+
+    def _second(self, due: float) -> Count:
+        # Rounded, for the sum of a clock and a fraction falls just short of the whole second every now and then.
+        return self.seconds.setdefault(int(round(due - self.began, 6)), Count())
+
+    def over_time(self) -> dict[str, Any]:
+        """The figures by when the requests were due: equally wide buckets, of one second while these are not too many."""
+        until = max(self.seconds, default=-1) + 1
+        wide = next((width for width in BUCKET_SECONDS if until <= width * MOST_BUCKETS), -(-until // MOST_BUCKETS))
+        buckets = [Count() for _ in range(-(-until // wide))]
+        for second, count in self.seconds.items():
+            bucket = buckets[second // wide]
+            bucket.sent += count.sent
+            bucket.failed += count.failed
+            bucket.retried += count.retried
+            bucket.latencies.extend(count.latencies)
+        rows = [{"after_seconds": number * wide, **bucket.figures()} for number, bucket in enumerate(buckets)]
+        return {"bucket_seconds": wide, "buckets": rows}
 
     def _gap(self, until: float) -> None:
         if until - self.last_success > self.longest_gap:
@@ -467,6 +489,7 @@ class Tally:
             "probe_late_ms": round(self.lateness * 1000, 1),
             "proves": proof(len(self.total.latencies), self.total.failed),
             "kinds": {name: count.figures() for name, count in sorted(self.kinds.items())},
+            "over_time": self.over_time(),
             "failures": self.failures,
             "failures_left_out": self.total.failed - len(self.failures),
         }

@@ -99,6 +99,35 @@ def test_a_gap_may_reach_to_the_end() -> None:
     assert tally.summary()["longest_gap_seconds"] == 8.5
 
 
+def test_over_time_counts_by_when_requests_were_due() -> None:
+    tally = probe.Tally(1000.1)
+    for number in range(30):
+        due = 1000.1 + number / 10
+        failed = 10 <= number < 13
+        tally.sent("a", due, due)
+        tally.ended("a", due, due + 0.2, failure={"reason": "x"} if failed else None, retried=number == 29)
+    over_time = tally.summary()["over_time"]
+    assert over_time["bucket_seconds"] == 1
+    rows = [(row["after_seconds"], row["sent"], row["failed"], row["retried"]) for row in over_time["buckets"]]
+    assert rows == [(0, 10, 0, 0), (1, 10, 3, 0), (2, 10, 0, 1)]
+    assert over_time["buckets"][1]["latency_ms"] == {"p50": 200.0, "p99": 200.0, "max": 200.0}
+
+
+@pytest.mark.parametrize(("last", "wide", "number"), [(599, 1, 600), (600, 2, 301), (3600, 10, 361), (9e6, 15001, 600)])
+def test_over_time_is_never_too_long(last: float, wide: int, number: int) -> None:
+    tally = probe.Tally(0.0)
+    for due in (0.0, last):
+        tally.sent("a", due, due)
+        tally.ended("a", due, due, failure=None, retried=False)
+    over_time = tally.over_time()
+    assert (over_time["bucket_seconds"], len(over_time["buckets"])) == (wide, number)
+    assert sum(row["sent"] for row in over_time["buckets"]) == 2
+
+
+def test_nothing_sent_is_nothing_over_time() -> None:
+    assert probe.Tally(0.0).over_time() == {"bucket_seconds": 1, "buckets": []}
+
+
 def test_the_live_counts() -> None:
     tally = probe.Tally(0.0)
     tally.sent("a", 0.0, 0.0)
