@@ -19,7 +19,7 @@ options:
   plan:
     description:
       - A plan file (C(plan.json)) to take the batches from.
-      - If not given, the variable C(upgrade_plan) counts, as the action rondo.upgrade.plan returns it (RV(plan)).
+      - If not given, the variable C(upgrade_plan) counts, as the action rondo.upgrade.plan returns it (its C(plan)).
       - If that is not set either, a plan is made from the declaration. It counts what runs if role C(observe) left its
         facts on every host. Otherwise every instance counts as healthy and not yet upgraded.
     type: str

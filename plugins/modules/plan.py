@@ -17,7 +17,7 @@ description:
     (C(upgrade_services)) and from what role C(observe) saw. Only what differs from its target gets a job.
   - Writes C(plan/plan.json) and C(plan/plan.svg) under O(directory). Nothing in the cluster is touched, so it never
     reports a change.
-  - Does not fail when something stands in the way of the upgrade. RV(plan.obstacles) says what.
+  - Does not fail when something stands in the way of the upgrade. C(plan.obstacles) says what.
 extends_documentation_fragment:
   - rondo.upgrade.controller
 options:
