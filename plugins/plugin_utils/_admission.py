@@ -30,6 +30,8 @@ class Window(Protocol):
     @property
     def paused(self) -> bool: ...
     @property
+    def stopped(self) -> str: ...
+    @property
     def stuck(self) -> str: ...
     def admissible(self) -> list[Job]: ...
     def begin(self, job_id: str) -> None: ...
@@ -75,9 +77,9 @@ class Admission:
                 self._look_at(host)
         return list(self._flying)
 
-    def all_busy(self) -> bool:
-        """Whether nothing can be done for any visible host before a result comes in."""
-        return all(self._view.busy(host) for host in self._flying)
+    def idle(self) -> list[str]:
+        """The visible hosts that no worker works for, oldest job first."""
+        return [host for host in self._flying if not self._view.busy(host)]
 
     def never_begun(self, jobs: Iterable[str]) -> list[str]:
         """Those of the jobs (by id) that never began."""
@@ -85,7 +87,7 @@ class Admission:
 
     def why(self) -> str:
         """Why they were never begun."""
-        return self._window.stuck or "another job on their host failed"
+        return self._window.stopped or self._window.stuck or "another job on their host failed"
 
     def _admit(self) -> list[str]:
         admitted: list[str] = []

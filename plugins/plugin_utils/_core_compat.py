@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The only file that touches ansible-core's private names.
 
-What is private here: a strategy's `_blocked_hosts`, `_results` and `_rpc_queue`, the queue manager's
+What is private here: a strategy's `_blocked_hosts`, `_workers`, `_results` and `_rpc_queue`, the queue manager's
 `_terminated` and `_unreachable_hosts`, an iterator's states, and the loading of roles. Each name was looked up in
 every version in `TESTED`; a version outside it is refused, because a renamed attribute would make the window blind.
 """
@@ -93,14 +93,21 @@ class PlayView:
         return NextTask(str(job["id"]) if isinstance(job, Mapping) else None)
 
 
-def wait_for_result(strategy: Any, timeout: float) -> None:
-    """Sleep until a worker has answered or asks for something, `timeout` seconds at the most.
+def free_workers(strategy: Any) -> int:
+    """How many tasks can be started at once."""
+    return sum(1 for worker in strategy._workers if worker is None or not worker.is_alive())
 
-    For the moments in which every visible host is busy: free's own loop would look at all of them a hundred times a
-    second, and find nothing. Raises AnsibleError when a worker died without an answer, which free would wait for.
+
+def wait_for_result(strategy: Any, timeout: float, *, or_worker: bool) -> None:
+    """Sleep until a worker has answered or asks for something, `timeout` seconds at the most; with `or_worker`, until
+    one is free.
+
+    For the moments in which nothing can be started: free's own loop would look at all hosts a hundred times a second,
+    or wait for a worker without looking at results. Raises AnsibleError when a worker died without an answer, which
+    free would wait for.
     """
     until = time.monotonic() + timeout
-    while not strategy._results and not strategy._tqm._terminated:
+    while not strategy._results and not strategy._tqm._terminated and not (or_worker and free_workers(strategy)):
         rpc_queue = getattr(strategy, "_rpc_queue", None)
         if rpc_queue is not None and not rpc_queue.empty():
             return

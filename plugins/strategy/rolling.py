@@ -89,17 +89,26 @@ class StrategyModule(FreeStrategy):
         while True:
             self._control.obey(self._window)
             hosts = self._admission.visible()
-            if hosts and self._admission.all_busy():
-                compat.wait_for_result(self, timeout=1.0)
-            if hosts or not self._window.paused:
+            if hosts or not self._window.paused or self._window.stopped:
                 break
             compat.sleep(1.0)
-        if not hosts:
+        if hosts:
+            hosts = self._startable(hosts)
+        else:
             if never_begun := self._admission.never_begun(self._jobs):
                 self._say(f"Not begun ({self._admission.why()}): {', '.join(never_begun)}.")
             # Without any host free would announce that it ran out of them; these have nothing left to do.
             hosts = [host for host in self._admission.over if not self._view.unreachable(host)]
         return [self._view.host(host) for host in hosts]
+
+    def _startable(self, hosts):
+        """The busy hosts, and as many of the others as there are workers: free would do nothing but wait for one."""
+        idle = self._admission.idle()
+        if not idle or not compat.free_workers(self):
+            compat.wait_for_result(self, timeout=1.0, or_worker=bool(idle))
+        # One at least: a turn in which no host has anything to do is the end of the play.
+        waiting = set(idle[max(1, compat.free_workers(self)) :])
+        return [host for host in hosts if host not in waiting]
 
     def _refuse_unsupported(self, iterator, variables, plan):
         roles = compat.Roles(self, iterator)

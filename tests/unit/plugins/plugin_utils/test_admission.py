@@ -154,11 +154,11 @@ def test_a_busy_host_is_not_judged_by_tasks_that_may_not_be_there_yet() -> None:
     scene = Scene(plan(("a", "h1")), {"h1": [None]})
     assert scene.admission.visible() == ["h1"]
     scene.play.start("h1")
-    assert scene.admission.all_busy()
+    assert scene.admission.idle() == []
     assert scene.admission.visible() == ["h1"]
     scene.play.tasks["h1"] = ["a@h1"]
     scene.play.running.clear()
-    assert not scene.admission.all_busy()
+    assert scene.admission.idle() == ["h1"]
     assert scene.admission.visible() == ["h1"]
     scene.run("h1")
     assert scene.admission.visible() == []
