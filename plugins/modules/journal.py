@@ -37,7 +37,7 @@ options:
       - By default the variable C(upgrade_run) of the host, else of C(localhost); for O(state=read) the last run.
     type: int
   plan:
-    description: The plan that the run carries out, as RV(rondo.upgrade.plan#module:plan). Needed by O(state=started).
+    description: The plan that the run carries out, as M(rondo.upgrade.plan) returns it. Needed by O(state=started).
     type: dict
   kind:
     description: What the run is, such as C(upgrade) or C(revert).
@@ -111,40 +111,40 @@ EXAMPLES = r"""
 RETURN = r"""
 run:
   description: The run's number.
-  returned: O(state=started) and O(state=requested)
+  returned: state started and state requested
   type: int
 token:
   description: The run's fencing token, greater than that of any run before.
-  returned: O(state=started)
+  returned: state started
   type: int
 lost:
   description: The jobs that a lost run had in flight. Look at them before anything else begins.
-  returned: O(state=started) and O(state=closed)
+  returned: state started and state closed
   type: list
   elements: dict
 job:
   description: The job as recorded, with C(begun), C(ended), C(took) (seconds), C(outcome) and C(details).
-  returned: O(state=begun) and O(state=ended)
+  returned: state begun and state ended
   type: dict
 position:
   description: How many jobs of the run have ended.
-  returned: O(state=begun) and O(state=ended)
+  returned: state begun and state ended
   type: int
 total:
   description: How many jobs the run's plan has.
-  returned: O(state=begun) and O(state=ended)
+  returned: state begun and state ended
   type: int
 found:
   description: Whether there is a journal.
-  returned: O(state=read)
+  returned: state read
   type: bool
 journal_run:
   description: The run with its plan, jobs, summaries and requests; null where there is none.
-  returned: O(state=read)
+  returned: state read
   type: dict
 unfinished:
   description: The jobs in flight, and those that were taken over from a lost run and are not done.
-  returned: O(state=read)
+  returned: state read
   type: list
   elements: dict
 """
