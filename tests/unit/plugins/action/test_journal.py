@@ -1,0 +1,108 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The action `journal` on hosts without machines; tests/integration/strategy has it at work in playbooks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.playbook.task import Task
+from ansible.template import Templar
+
+from ansible_collections.rondo.upgrade.plugins.action import journal as action
+from ansible_collections.rondo.upgrade.plugins.modules import journal as documented
+
+JOB = {"id": "replace a@h1", "kind": "replace", "service": "a", "host": "h1"}
+OTHER = {"id": "replace a@h2", "kind": "replace", "service": "a", "host": "h2"}
+
+
+class Playbook:
+    """Runs the action as tasks of localhost would."""
+
+    def __init__(self, path: Path) -> None:
+        self.variables: dict[str, Any] = {"upgrade_journal": str(path)}
+        self.check = False
+
+    def __call__(self, state: str, **arguments: Any) -> dict[str, Any]:
+        task = Task()
+        task.args = {"state": state, **arguments}
+        task.check_mode = self.check
+        task.async_val = 0
+        templar = Templar(None, self.variables)
+        connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
+        plugin = action.ActionModule(task, connection, SimpleNamespace(), None, templar, None)
+        return plugin.run(task_vars=self.variables)
+
+
+@pytest.fixture
+def playbook(tmp_path: Path) -> Playbook:
+    return Playbook(tmp_path / "journal.sqlite")
+
+
+def test_the_documentation_names_every_option() -> None:
+    options = yaml.safe_load(documented.DOCUMENTATION)["options"]
+    assert set(options) == set(action.ARGUMENT_SPEC)
+    for name, spec in action.ARGUMENT_SPEC.items():
+        said = options[name]
+        assert said["type"] == spec["type"], name
+        assert said.get("choices") == (list(spec["choices"]) if "choices" in spec else None), name
+        assert said.get("default") == spec.get("default"), name
+
+
+def test_a_run(playbook: Playbook) -> None:
+    assert playbook("read") == {"changed": False, "found": False, "journal_run": None, "unfinished": []}
+    begun = playbook("started", plan={"jobs": [JOB, OTHER]})
+    assert (begun["changed"], begun["run"], begun["lost"]) == (True, 1, [])
+    playbook.variables["hostvars"] = {"localhost": {"upgrade_run": begun["run"]}}
+    playbook("begun", job=JOB)
+    playbook("noted", job=JOB, details={"kept": "a.old"})
+    assert [job["id"] for job in playbook("read")["unfinished"]] == [JOB["id"]]
+    ended = playbook("ended", job=JOB, outcome="done", details={"closed_sessions": 1})
+    assert (ended["state"], ended["position"], ended["total"]) == ("ended", 1, 2)
+    playbook("summarised", name="probe", content={"failed": 0})
+    assert playbook("requested", request="pause")["run"] == 1
+    playbook("finished", outcome="stopped")
+    read = playbook("read", run=1)
+    assert read["journal_run"]["outcome"] == "stopped"
+    assert read["journal_run"]["jobs"][0]["details"] == {"kept": "a.old", "closed_sessions": 1}
+    assert read["journal_run"]["summaries"] == {"probe": {"failed": 0}}
+    # Recorded for this process: the tests' own has no parent that forked it as ansible-playbook does its workers.
+    assert f"(process {os.getpid()})" in read["journal_run"]["owner"]
+    assert playbook("closed")["lost"] == []
+
+
+def test_check_mode_only_reads(playbook: Playbook) -> None:
+    playbook.check = True
+    assert playbook("started", plan={"jobs": [JOB]})["skipped"] is True
+    assert not Path(playbook.variables["upgrade_journal"]).exists()
+    assert playbook("read")["found"] is False
+
+
+@pytest.mark.parametrize(
+    ("state", "arguments", "said"),
+    [
+        ("begun", {}, "job"),
+        ("ended", {"job": JOB}, "outcome"),
+        ("began", {}, "value of state must be one of"),
+        ("begun", {"job": JOB}, "no run was started"),
+        ("begun", {"job": JOB, "run": 7}, "holds no run 7"),
+    ],
+)
+def test_errors_say_what_is_missing(playbook: Playbook, state: str, arguments: dict[str, Any], said: str) -> None:
+    started = playbook("started", plan={"jobs": [JOB]})["run"]
+    playbook("finished", run=started, outcome="done")
+    with pytest.raises(AnsibleActionFail, match=said):
+        playbook(state, **arguments)
+
+
+def test_without_a_path(playbook: Playbook) -> None:
+    del playbook.variables["upgrade_journal"]
+    with pytest.raises(AnsibleActionFail, match="upgrade_journal is not set"):
+        playbook("read")
