@@ -49,7 +49,7 @@ def newest() -> Core | None:
         fcntl.flock(held, fcntl.LOCK_EX)
         core = Core("newest", NEWEST / "bin")
         made = NEWEST / "made"
-        if not made.exists():
+        if not made.exists() or made.read_text().strip() not in PINNED.values():
             found = next(_pythons(), None)
             if found is None:
                 return None
