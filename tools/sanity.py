@@ -86,7 +86,9 @@ def sanity(venv: Path, *options: str) -> int:
 
 
 def main() -> int:
-    venvs = [(ROOT / name).absolute() for name in sys.argv[1:]] or [ROOT / ".venv"]
+    venvs = [(ROOT / name).absolute() for name in sys.argv[1:]]
+    if not venvs:
+        sys.exit("usage: tools/sanity.py VENV [VENV ...]")
     copy()
     return max(sanity(venv, *([] if venv == venvs[0] else ["--skip-test", "pylint"])) for venv in venvs)
 

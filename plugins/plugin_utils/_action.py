@@ -31,7 +31,7 @@ class UpgradeAction(ActionBase):  # type: ignore[misc]
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec({**ARGUMENTS, **self.OPTIONS})
+        _unused, options = self.validate_argument_spec({**ARGUMENTS, **self.OPTIONS})
         try:
             result |= {"changed": False, **self.act(options, task_vars or {})}
         except (DeclarationError, JournalError, PlanFileError) as error:

@@ -301,7 +301,7 @@ def _active(cluster: Cluster, name: str, facts: Facts) -> str | None:
         return None
     ranks: list[tuple[bool, str]] = []
     for instance in cluster.services[name].instances:
-        rows = [row for _, row in _rows(instance, facts, cluster.balancers)]
+        rows = [row for _unused, row in _rows(instance, facts, cluster.balancers)]
         if rows and all(row["usable"] for row in rows):
             ranks.append((any(row["backup"] for row in rows), instance.host))
     return min(ranks, key=lambda rank: rank[0])[1] if ranks else None

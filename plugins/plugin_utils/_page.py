@@ -128,7 +128,7 @@ def _timeline(plan: Mapping[str, Any]) -> Iterator[str]:
     if not jobs:
         return
     rows = _bars(jobs) if len(jobs) <= _MOST_BARS else _densities(plan)
-    names = max(len(name) for name, _ in rows)
+    names = max(len(name) for name, _unused in rows)
     columns = WIDTH - min(names, 40) - 4
     last = max(float(job["end"]) for job in jobs) or 1.0
     how = "" if len(jobs) <= _MOST_BARS else "; a digit is how many go on at once, + is more than 9"

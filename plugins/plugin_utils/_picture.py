@@ -68,7 +68,7 @@ def layers(services: Iterable[Mapping[str, Any]]) -> list[list[str]]:
         for name in ready or waiting:
             depth[name] = 1 + max((depth.get(other, -1) for other in depends_on[name]), default=-1)
         waiting = [name for name in waiting if name not in depth]
-    found: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    found: list[list[str]] = [[] for _unused in range(max(depth.values(), default=-1) + 1)]
     for name, layer in depth.items():
         found[layer].append(name)
     return found
@@ -112,7 +112,7 @@ def _dependencies(services: Sequence[Mapping[str, Any]], busy: set[str]) -> tupl
             else "nothing to do"
         )
         parts.append(_text(x + 8, y + 33, _short(what, width // 7), "faint"))
-    return parts, max((y + _BOX[1] for _, y in place.values()), default=46)
+    return parts, max((y + _BOX[1] for _unused, y in place.values()), default=46)
 
 
 def _timeline(jobs: Sequence[Mapping[str, Any]], top: int) -> tuple[list[str], int]:

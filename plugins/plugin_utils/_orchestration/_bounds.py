@@ -43,7 +43,7 @@ def parallel_bound(seconds: Iterable[float], capacity: int) -> float:
 def shared_bound(seconds: Iterable[float], capacity: int) -> float:
     """The same for pieces of work that may be interrupted: all work shared evenly, or the longest piece."""
     pieces = list(seconds)
-    return max(sum(pieces) / max(1, capacity), max(pieces, default=0.0))
+    return max(sum(pieces) / max(1, capacity), 0.0, *pieces)
 
 
 def phase_bound(jobs: Sequence[Job], budgets: Sequence[Budget], out: frozenset[str]) -> float:

@@ -77,7 +77,7 @@ class Budget:
 
 def split_instance(instance: str) -> tuple[str, str]:
     """`keystone@ctl1` -> ("keystone", "ctl1")."""
-    service, _, host = instance.partition("@")
+    service, _unused, host = instance.partition("@")
     return service, host
 
 

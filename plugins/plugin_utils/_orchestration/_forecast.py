@@ -99,7 +99,7 @@ def likely_makespans(
     draws = min(MANY_DRAWS, DRAWN_JOBS // max(1, len(jobs)))
     if draws >= FEW_DRAWS:
         absent = tuple(out)
-        found = sorted(_drawn(jobs, phases, budgets, absent, spreads, random) for _ in range(draws))
+        found = sorted(_drawn(jobs, phases, budgets, absent, spreads, random) for _unused in range(draws))
     else:
         found = sorted(_drawn_by_phase(jobs, timeline, phases, spreads, random))
     return percentile(found, 0.5), percentile(found, 0.9)
@@ -131,7 +131,7 @@ def _drawn_by_phase(
         members[job.phase].append(job)
     shapes = {phase: _shape(entries, timeline, spreads) for phase, entries in members.items()}
     found = []
-    for _ in range(FEW_DRAWS * 5):
+    for _unused in range(FEW_DRAWS * 5):
         lengths = {phase: shape.draw(random) for phase, shape in shapes.items()}
         before = heads(phases, lengths)
         found.append(max((before[phase] + length for phase, length in lengths.items()), default=0.0))

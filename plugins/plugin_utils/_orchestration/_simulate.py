@@ -141,7 +141,7 @@ def greatest_out(budget: Budget, jobs: Sequence[Job], timeline: Timeline, out: S
     groups: dict[str, int] = {}
     broken = set(out)
     for instance in out:
-        service, _, host = instance.partition("@")
+        service, _unused, host = instance.partition("@")
         if service in budget.services and (group := budget.group(instance, host)) is not None:
             groups[group] = groups.get(group, 0) + 1
     events: list[tuple[float, int, str]] = []
@@ -156,7 +156,7 @@ def greatest_out(budget: Budget, jobs: Sequence[Job], timeline: Timeline, out: S
         if job.id not in failed:
             events.append((timeline.ends[job.id], -1, group))
     greatest = len(groups)
-    for _, change, group in sorted(events):
+    for _unused, change, group in sorted(events):
         groups[group] = groups.get(group, 0) + change
         if groups[group] == 0:
             del groups[group]

@@ -90,8 +90,8 @@ class Window:
             for service in budget.services:
                 self._budgets_of[service].append((number, budget))
         self._capacity = [budget.capacity for budget in self._budgets]
-        self._groups: list[dict[str, int]] = [{} for _ in self._budgets]
-        self._waiters: list[set[_Lane]] = [set() for _ in self._budgets]
+        self._groups: list[dict[str, int]] = [{} for _unused in self._budgets]
+        self._waiters: list[set[_Lane]] = [set() for _unused in self._budgets]
         self._holding: set[str] = set()
         self._lost: set[str] = set()
 
@@ -289,14 +289,14 @@ class Window:
     def _set_up_phases(self) -> None:
         numbers = {phase.id: number for number, phase in enumerate(self._phases)}
         self._phase_of = [numbers[job.phase] for job in self._jobs]
-        self._phase_jobs: list[list[int]] = [[] for _ in self._phases]
+        self._phase_jobs: list[list[int]] = [[] for _unused in self._phases]
         for i, phase in enumerate(self._phase_of):
             self._phase_jobs[phase].append(i)
         self._phase_left = [len(members) for members in self._phase_jobs]
         self._phase_missed = [0] * len(self._phases)
         self._phase_open = bytearray(len(self._phases))
         self._phase_wait = [len(phase.after) for phase in self._phases]
-        self._successors: list[list[int]] = [[] for _ in self._phases]
+        self._successors: list[list[int]] = [[] for _unused in self._phases]
         self._shut: dict[int, int] = {}
         for number, entry in enumerate(self._phases):
             for earlier in entry.after:
@@ -539,7 +539,7 @@ class Window:
         if blocker is None:
             return "waits"
         budget = self._budgets[blocker]
-        members = [m for m in sorted(self._holding) if any(number == blocker for number, _ in self._claims(m))]
+        members = [m for m in sorted(self._holding) if any(number == blocker for number, _unused in self._claims(m))]
         names = ", ".join(members[:3]) + (f" and {len(members) - 3} more" if len(members) > 3 else "")
         what = {"instances": "instance", "domains": "failure domain", "hosts": "host"}[budget.counts]
         out = f"{len(self._groups[blocker])} out" + (f": {names}" if names else "")
