@@ -13,7 +13,13 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.release import __version__ as core_version
 
-from ansible_collections.rondo.upgrade.plugins.plugin_utils import _cluster, _plan_file, _report
+from ansible_collections.rondo.upgrade.plugins.plugin_utils import (
+    _cluster,
+    _plan_file,
+    _report,
+    _report_html,
+    _report_junit,
+)
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._action import UpgradeAction, journal
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._core_compat import plain
 
@@ -46,14 +52,21 @@ class ActionModule(UpgradeAction):
                 "haproxy": {name: table.get("version_full", "") for name, table in after.items()},
                 "engine": sorted({str(version) for version in engines.values() if version}),
             },
+            [*cluster.instances, *cluster.services, *cluster.balancers],
         )
-        path = directory / "report" / "report.json"
+        folder = directory / "report"
         if not self._task.check_mode:
-            _plan_file.write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            _plan_file.write(folder / "report.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            _plan_file.write(folder / "junit.xml", _report_junit.junit(content))
+            _plan_file.write(folder / "index.html", _report_html.html(content))
         page = _report.page(content)
         failed = options["fail"] and content["verdict"] == "failed"
-        msg = f"the run is not clean: {'; '.join(content['reasons'])}" if failed else f"written to {path}"
-        return {"report": content, "page": page, "failed": bool(failed), "msg": msg}
+        msg = (
+            f"the run is not clean: {'; '.join(content['reasons'])}"
+            if failed
+            else f"written to {folder / 'index.html'}"
+        )
+        return {"report": content, "summary": content["summary"], "page": page, "failed": bool(failed), "msg": msg}
 
 
 def _facts(variables: Mapping[str, Any], hosts: Any, name: str) -> dict[str, Any]:

@@ -10,14 +10,27 @@ differs from the declaration now. Times in the journal are seconds since the epo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from ._page import WIDTH, count, duration, some, wrapped
+from ._report_parts import checks, counts, haproxy_source, out_of_rotation, probe_source, summary, timeline, when
 
 SCHEMA = 1
 COUNTERS = ("hrsp_5xx", "econ", "eresp", "wretr", "wredis")
-_REQUESTS = ("sent", "failed", "retried", "succeeded", "longest_gap_seconds", "rate", "proves")
+_REQUESTS = (
+    "sent",
+    "failed",
+    "retried",
+    "succeeded",
+    "longest_gap_seconds",
+    "rate",
+    "proves",
+    "began",
+    "ended",
+    "probe_late_ms",
+    "kinds",
+    "over_time",
+)
 
 
 def report(
@@ -26,8 +39,10 @@ def report(
     haproxy: Mapping[str, Any],
     differences: Sequence[str],
     versions: Mapping[str, Any],
+    compared: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The content of report.json. `run`: the journal's, None if nothing was ever run; `haproxy`: from `counted`.
+    """The content of report.json. `run`: the journal's, None if nothing was ever run; `haproxy`: from `counted`;
+    `compared`: names of what was compared with the declaration.
 
     `verdict` is "clean" (everything done, and a probe saw no request fail), "done" (the same without a probe) or
     "failed"; `reasons` says why it failed.
@@ -36,24 +51,35 @@ def report(
     planned = [job["id"] for job in run["plan"].get("jobs", ())] if run else []
     begun = {job["id"] for job in jobs}
     left = [name for name in planned if name not in begun]
-    reasons = list(_reasons(jobs, left, probe, haproxy, differences))
-    return {
+    counted_by = counts(probe_source(probe), haproxy_source(haproxy))
+    reasons = list(_reasons(jobs, left, probe, counted_by, differences))
+    content = {
         "schema": SCHEMA,
         "verdict": "failed" if reasons else "clean" if probe else "done",
         "reasons": reasons,
-        "run": {key: run[key] for key in ("id", "kind", "owner", "outcome")} if run else None,
+        "run": _run(run) if run else None,
         "makespan_seconds": _makespan(jobs),
         "forecast": dict(run["plan"].get("forecast", {})) if run else {},
         "requests": {key: probe[key] for key in _REQUESTS if key in probe} if probe else None,
         "latency_ms": dict(probe["latency_ms"]) if probe else None,
         "failures": list(probe.get("failures", ())) if probe else [],
+        "timeline": timeline(run),
         "instances": [_instance(job) for job in jobs if job["kind"] == "replace"],
         "schema_jobs": [_schema_job(job) for job in jobs if job["kind"] != "replace"],
         "not_begun": left,
         "differences": list(differences),
+        "checks": checks(compared, differences),
+        "counts": counted_by,
         "haproxy": dict(haproxy),
         "versions": dict(versions),
+        "digests": dict(run["plan"].get("digests", {})) if run else {},
     }
+    return {"summary": summary(content), **content}
+
+
+def _run(run: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: run[key] for key in ("id", "kind", "owner", "outcome")}
+    return {**kept, "started": when(run.get("started")), "ended": when(run.get("ended"))}
 
 
 def counted(
@@ -82,7 +108,7 @@ def _reasons(
     jobs: Sequence[Mapping[str, Any]],
     left: Sequence[str],
     probe: Mapping[str, Any] | None,
-    haproxy: Mapping[str, Any],
+    counted_by: Mapping[str, Any],
     differences: Sequence[str],
 ) -> Iterator[str]:
     for job in jobs:
@@ -95,17 +121,13 @@ def _reasons(
         yield f"{count(len(differences), 'difference')} from what is declared"
     if probe and probe["failed"]:
         yield f"{probe['failed']} of {probe['sent']} requests failed"
-    if probe and not probe["failed"] and haproxy.get("hrsp_5xx"):
-        yield f"the counts disagree: HAProxy counted {haproxy['hrsp_5xx']} answers 5xx, the probe saw no request fail"
+    if counted_by["agree"] is False:
+        yield counted_by["note"]
 
 
 def _makespan(jobs: Sequence[Mapping[str, Any]]) -> float:
     ends = [job["ended"] for job in jobs if job["ended"] is not None]
     return round(float(max(ends) - min(job["begun"] for job in jobs)), 3) if ends else 0.0
-
-
-def _when(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _instance(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,29 +136,19 @@ def _instance(job: Mapping[str, Any]) -> dict[str, Any]:
         "name": job["instance"],
         "from": job["running"],
         "to": job["artifact"]["target"],
-        "began": _when(job["begun"]),
-        "ended": _when(job["ended"]),
+        "began": when(job["begun"]),
+        "ended": when(job["ended"]),
         "outcome": job["outcome"] or "in flight",
-        "seconds_out_of_rotation": _out(job),
+        "seconds_out_of_rotation": out_of_rotation(job),
         "closed_sessions": details.get("closed_sessions", 0),
         "kept": details.get("kept", ""),
         "reason": details.get("reason", ""),
     }
 
 
-def _out(job: Mapping[str, Any]) -> float | None:
-    """Seconds out of rotation: as measured, else the job's without the time for which it had to stay healthy in it."""
-    if "out_seconds" in job["details"]:
-        return float(job["details"]["out_seconds"])
-    if job["ended"] is None or job["outcome"] != "done":
-        return None
-    dwell = job["min_healthy_time"] + job["bake_time"] if job["servers"] else 0.0
-    return round(max(0.0, float(job["ended"] - job["begun"] - dwell)), 3)
-
-
 def _schema_job(job: Mapping[str, Any]) -> dict[str, Any]:
-    ended, outcome = _when(job["ended"]), job["outcome"] or "in flight"
-    return {"id": job["id"], "began": _when(job["begun"]), "ended": ended, "outcome": outcome}
+    ended, outcome = when(job["ended"]), job["outcome"] or "in flight"
+    return {"id": job["id"], "began": when(job["begun"]), "ended": ended, "outcome": outcome}
 
 
 def page(content: Mapping[str, Any]) -> str:

@@ -452,7 +452,7 @@ class Tally:
         return self.seconds.setdefault(int(round(due - self.began, 6)), Count())
 
     def over_time(self) -> dict[str, Any]:
-        """The figures by when the requests were due: equally wide buckets, of one second while these are not too many."""
+        """The figures by when requests were due: equally wide buckets, of one second while these are not too many."""
         until = max(self.seconds, default=-1) + 1
         wide = next((width for width in BUCKET_SECONDS if until <= width * MOST_BUCKETS), -(-until // MOST_BUCKETS))
         buckets = [Count() for _ in range(-(-until // wide))]

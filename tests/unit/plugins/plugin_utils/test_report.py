@@ -84,7 +84,10 @@ def test_measured_time_out_of_rotation_comes_first() -> None:
     ("arguments", "reason"),
     [
         ({"probe": {**PROBE, "failed": 3}}, "3 of 2000 requests failed"),
-        ({"haproxy": {**NONE, "hrsp_5xx": 2}}, "the counts disagree: HAProxy counted 2 answers 5xx"),
+        (
+            {"haproxy": {**NONE, "hrsp_5xx": 2, "by_balancer": {"lb1": {"restarted": False}}}},
+            "the counts disagree: HAProxy counted 2 answers 5xx",
+        ),
         ({"differences": ["keystone@ctl1 runs k:1, not k:2"]}, "1 difference from what is declared"),
         ({"run": _run(_job("ctl1", 0.0, 1.0, "failed", reason="never healthy"))}, "failed (never healthy)"),
         ({"run": _run(_job("ctl1", 0.0, None, None))}, "replace keystone@ctl1: in flight"),

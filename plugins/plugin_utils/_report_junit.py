@@ -1,0 +1,88 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A report as JUnit XML, which CI systems show: a test case for each job, each check, and each count of requests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+# XML 1.0 has no way to write these, not even escaped.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+_Case = tuple[str, str, str, float]
+
+
+def junit(content: Mapping[str, Any]) -> str:
+    """The XML document of a report (report.json's values)."""
+    root = Element("testsuites", name="rondo.upgrade")
+    for name, cases in (
+        ("jobs", _jobs(content)),
+        ("verify", _checks(content)),
+        ("requests", _requests(content)),
+    ):
+        _suite(root, name, cases)
+    for key in ("tests", "failures", "skipped"):
+        root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
+    indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{tostring(root, encoding="unicode")}\n'
+
+
+def _suite(root: Element, name: str, cases: Iterable[_Case]) -> None:
+    """Adds a suite; a case is its name, "passed", "failed" or "skipped", why, and the seconds that it took."""
+    found = list(cases)
+    outcomes = [outcome for _, outcome, _, _ in found]
+    suite = SubElement(
+        root,
+        "testsuite",
+        name=name,
+        tests=str(len(found)),
+        failures=str(outcomes.count("failed")),
+        errors="0",
+        skipped=str(outcomes.count("skipped")),
+        time=f"{sum(seconds for _, _, _, seconds in found):.3f}",
+    )
+    for title, outcome, why, seconds in found:
+        case = SubElement(
+            suite, "testcase", classname=f"rondo.upgrade.{name}", name=_legal(title), time=f"{seconds:.3f}"
+        )
+        if outcome == "failed":
+            SubElement(case, "failure", message=_legal(why)).text = _legal(why)
+        elif outcome == "skipped":
+            SubElement(case, "skipped", message=_legal(why))
+
+
+def _legal(text: str) -> str:
+    return _FORBIDDEN.sub("\ufffd", text)
+
+
+def _jobs(content: Mapping[str, Any]) -> Iterator[_Case]:
+    for row in content["timeline"]:
+        outcome = {"done": "passed", "not begun": "skipped", "skipped": "skipped"}.get(row["outcome"], "failed")
+        seconds = 0.0
+        if row["began"] and row["ended"]:
+            seconds = (datetime.fromisoformat(row["ended"]) - datetime.fromisoformat(row["began"])).total_seconds()
+        yield row["id"], outcome, ": ".join(filter(None, (row["outcome"], row["reason"]))), max(0.0, seconds)
+
+
+def _checks(content: Mapping[str, Any]) -> Iterator[_Case]:
+    for check in content["checks"]:
+        why = "\n".join(check["differences"])
+        yield f"{check['name']} is as declared", "failed" if why else "passed", why, 0.0
+
+
+def _requests(content: Mapping[str, Any]) -> Iterator[_Case]:
+    for source in content["counts"]["sources"]:
+        yield (
+            f"no failure by the count of {source['name']}",
+            "failed" if source["failed"] else "passed",
+            source["said"],
+            0.0,
+        )
+    agree = content["counts"]["agree"]
+    outcome = {None: "skipped", True: "passed", False: "failed"}[agree]
+    yield "the counts agree", outcome, content["counts"]["note"], 0.0
