@@ -11,7 +11,7 @@
          /          \\
     images (25 %, one zone at a time)   agents (10 %)
 
-Durations are lognormal: median 60 s, sigma 0.8, and cut off at 15 s and 300 s, because a health check has a deadline.
+Durations are lognormal: median 60 s, sigma 0.8, and cut off at 15 s and 240 s, because a health check has a deadline.
 They are drawn by strata (one from each n-th part of the distribution, shuffled): so every size has the same
 distribution, not only the same generator.
 
@@ -42,7 +42,7 @@ ZONES = ("north", "east", "west")
 MEDIAN = 60.0
 SIGMA = 0.8
 SHORTEST = 15.0
-LONGEST = 300.0
+LONGEST = 240.0
 NO_SCHEMA = Database()
 
 

@@ -24,10 +24,11 @@ DEFAULTS: Final[Mapping[str, float]] = {
     "contract": 60.0,
 }
 UNKNOWN: Final = "default"
-ASSUMED_SPREAD: Final = 0.5
-DECLARED_SPREAD: Final = 0.25
 # The ratio between the 90th percentile and the median of a lognormal distribution is exp(1.2816 sigma).
 NINETIETH: Final = 1.2816
+# That ratio where nothing is measured: sigma 0.5 of a guess, 0.25 of a declared number.
+ASSUMED_SPREAD: Final = exp(NINETIETH * 0.5)
+DECLARED_SPREAD: Final = exp(NINETIETH * 0.25)
 ENOUGH: Final = 3
 OUTLIER: Final = 5.0
 
@@ -48,8 +49,7 @@ class Estimate(NamedTuple):
         return log(self.high / self.low) / (2 * NINETIETH)
 
 
-def _spread_around(seconds: float, spread: float, source: str) -> Estimate:
-    factor = exp(NINETIETH * spread)
+def _spread_around(seconds: float, factor: float, source: str) -> Estimate:
     return Estimate(seconds, seconds / factor, seconds * factor, source)
 
 

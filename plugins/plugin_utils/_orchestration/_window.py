@@ -92,7 +92,8 @@ class Window:
         self._capacity = [budget.capacity for budget in self._budgets]
         self._groups: list[dict[str, int]] = [{} for _unused in self._budgets]
         self._waiters: list[set[_Lane]] = [set() for _unused in self._budgets]
-        self._holding: set[str] = set()
+        # Who is out, and with which groups of which budgets.
+        self._holding: dict[str, list[tuple[int, str]]] = {}
         self._lost: set[str] = set()
 
         self._host_job: dict[str, int] = {}
@@ -348,16 +349,13 @@ class Window:
     def _hold(self, instance: str) -> None:
         if instance in self._holding:
             return
-        self._holding.add(instance)
-        for number, group in self._claims(instance):
+        self._holding[instance] = claims = self._claims(instance)
+        for number, group in claims:
             groups = self._groups[number]
             groups[group] = groups.get(group, 0) + 1
 
     def _release(self, instance: str) -> None:
-        if instance not in self._holding:
-            return
-        self._holding.discard(instance)
-        for number, group in self._claims(instance):
+        for number, group in self._holding.pop(instance, ()):
             groups = self._groups[number]
             if groups[group] > 1:
                 groups[group] -= 1

@@ -1,0 +1,228 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Figures of the planner: `make bench-plan`. Writes build/bench/plan.json; exits non-zero if a figure does not hold.
+
+Large fleets are planned each in a process of its own, so that memory is theirs alone. CPU seconds, not wall seconds:
+the machine may be busy. What each fleet is made of: tests/benchmarks/fleets.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from math import log
+from pathlib import Path
+from random import Random
+from statistics import mean
+from typing import Any
+
+import fleets
+
+ROOT = fleets.ROOT
+
+import exact
+import projects
+
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._bounds import lower_bound
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._forecast import run_window
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._model import Cluster, State
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._planner import Plan, make_plan
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._window import Window
+
+SIZES = (10, 100, 1000, 5000, 10000)
+SMALL_FLEETS = 50
+SOLVER_SECONDS = 3.0
+
+
+def noisy(cluster: Cluster, seed: int) -> Cluster:
+    """The same cluster whose estimates are each off by a factor from 0.5 to 2."""
+    random = Random(seed)
+    services = {}
+    for name, service in cluster.services.items():
+        services[name] = replace(
+            service,
+            instances=tuple(
+                replace(i, estimates={"replace": i.estimates["replace"] * 2 ** random.uniform(-1, 1)})
+                for i in service.instances
+            ),
+        )
+    return replace(cluster, services=services)
+
+
+def serial_makespan(plan: Plan) -> float:
+    """One service after the other, each in fixed batches of 25 % of its hosts in inventory order."""
+    total = sum(job.seconds for job in plan.jobs if job.instance is None)
+    for service in plan.cluster.services.values():
+        seconds = [instance.estimates["replace"] for instance in service.instances]
+        size = max(1, len(seconds) // 4)
+        total += sum(max(seconds[i : i + size]) for i in range(0, len(seconds), size))
+    return total
+
+
+def inventory_order(plan: Plan) -> float:
+    """The same window and budgets, but jobs begin in the order of the inventory."""
+    ranks = {i.name: n for s in plan.cluster.services.values() for n, i in enumerate(s.instances)}
+    jobs = [job._replace(priority=ranks.get(job.instance or "", 0)) for job in plan.jobs]
+    return run_window(Window(jobs, plan.phases, plan.budgets, out=plan.out)).makespan
+
+
+def noisy_ratio(cluster: Cluster, seed: int) -> float:
+    """A plan made on noisy estimates, carried out with the true durations, over the bound of the true durations."""
+    plan = make_plan(noisy(cluster, seed), State())
+    true = {i.name: i.estimates["replace"] for i in cluster.instances.values()}
+    jobs = [job._replace(seconds=true.get(job.instance or "", job.seconds)) for job in plan.jobs]
+    in_order = sorted(jobs, key=lambda job: (plan.timeline.starts[job.id], job.priority))
+    window = Window(in_order, plan.phases, plan.budgets, out=plan.out, host_order=True)
+    return run_window(window).makespan / lower_bound(jobs, plan.phases, plan.budgets, plan.out).seconds
+
+
+def measure(size: int) -> dict[str, Any]:
+    """One row: a large fleet, planned in this process."""
+    cluster = fleets.large(size)
+    before = time.process_time()
+    plan = make_plan(cluster, State())
+    cpu = time.process_time() - before
+    before = time.process_time()
+    plan.to_dict()
+    export = time.process_time() - before
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    bound = plan.bound.seconds
+    return {
+        "hosts": size,
+        "jobs": len(plan.jobs),
+        "cpu_seconds": round(cpu, 3),
+        "to_dict_cpu_seconds": round(export, 3),
+        "memory_mb": round(memory, 1),
+        "makespan": round(plan.makespan, 1),
+        "bound": round(bound, 1),
+        "bound_name": plan.bound.name,
+        "ratio": round(plan.makespan / bound, 4),
+        "noisy_ratio": round(noisy_ratio(cluster, seed=1), 4),
+        "serial_ratio": round(serial_makespan(plan) / bound, 4),
+        "inventory_order_ratio": round(inventory_order(plan) / bound, 4),
+    }
+
+
+def measured_alone(size: int) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, __file__, "--measure", str(size)], check=True, capture_output=True, text=True, timeout=600
+    )
+    row: dict[str, Any] = json.loads(done.stdout)
+    return row
+
+
+def compared(makespan: float, best: int, proven: bool) -> dict[str, Any]:
+    return {"makespan": makespan, "optimum": best, "proven": proven, "gap": round(makespan / best - 1, 4)}
+
+
+def against_solver() -> list[dict[str, Any]]:
+    rows = []
+    for seed in range(SMALL_FLEETS):
+        plan = make_plan(fleets.small(seed), State())
+        best, proven = exact.optimum(plan, SOLVER_SECONDS)
+        rows.append({"seed": seed, "jobs": len(plan.jobs), **compared(plan.makespan, best, proven)})
+    return rows
+
+
+def against_projects() -> list[dict[str, Any]]:
+    rows = []
+    for number, project in enumerate(projects.projects()):
+        best, proven = projects.optimum(project, SOLVER_SECONDS)
+        makespan = projects.planned(project)
+        rows.append({"project": number, **compared(makespan, best, proven)})
+    return rows
+
+
+def figure(name: str, value: float, unit: str, target: float) -> dict[str, Any]:
+    """A figure whose target is an upper limit."""
+    return {"name": name, "value": round(value, 4), "unit": unit, "target": target, "holds": value <= target}
+
+
+def growth(rows: Mapping[int, Mapping[str, Any]]) -> float:
+    """CPU seconds from 1,000 to 10,000 hosts, over what n log n would give."""
+    small, large = rows[1000], rows[10000]
+    expected = large["jobs"] * log(large["jobs"]) / (small["jobs"] * log(small["jobs"]))
+    return float(large["cpu_seconds"] / small["cpu_seconds"] / expected)
+
+
+def figures(
+    rows: Mapping[int, Mapping[str, Any]], solver: list[dict[str, Any]], psp: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    largest = rows[SIZES[-1]]
+    proven = [row["gap"] for row in solver if row["proven"]]
+    found = [
+        figure("CPU to plan 10,000 hosts x 5 services", largest["cpu_seconds"], "s", 3.0),
+        figure("memory to plan 10,000 hosts x 5 services", largest["memory_mb"], "MB", 400.0),
+        figure("growth of CPU from 1,000 to 10,000 hosts over n log n", growth(rows), "ratio", 1.5),
+        *(figure(f"makespan over bound, {size} hosts", rows[size]["ratio"], "ratio", 1.15) for size in SIZES),
+        *(
+            figure(f"makespan over bound with noisy estimates, {size} hosts", rows[size]["noisy_ratio"], "ratio", 1.3)
+            for size in SIZES
+        ),
+        figure("makespan at 10,000 hosts over that at 100", largest["makespan"] / rows[100]["makespan"], "ratio", 1.1),
+        figure("small fleets not solved to the proven optimum", len(solver) - len(proven), "fleets", 5),
+        figure("mean gap to the exact optimum, small fleets", mean(proven), "share", 0.05),
+        figure("worst gap to the exact optimum, small fleets", max(proven), "share", 0.15),
+    ]
+    gap = mean(row["gap"] for row in psp if row["proven"])
+    found.append(figure("mean gap to the optimum, ProGen-style projects (information)", gap, "share", 1.0))
+    return found
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "ortools": version("ortools"),
+    }
+
+
+def show(rows: Mapping[int, Mapping[str, Any]], found: list[dict[str, Any]]) -> None:
+    print(f"{'hosts':>7}{'jobs':>8}{'CPU s':>8}{'MB':>7}{'ratio':>8}{'noisy':>8}{'inventory':>11}{'serial 25%':>12}")
+    for row in rows.values():
+        print(
+            f"{row['hosts']:>7}{row['jobs']:>8}{row['cpu_seconds']:>8.2f}{row['memory_mb']:>7.0f}{row['ratio']:>8.3f}"
+            f"{row['noisy_ratio']:>8.3f}{row['inventory_order_ratio']:>11.3f}{row['serial_ratio']:>12.3f}"
+        )
+    for one in found:
+        mark = "holds" if one["holds"] else "DOES NOT HOLD"
+        print(f"{one['name']:<66}{one['value']:>10} {one['unit']:<7} <= {one['target']:<6} {mark}")
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--measure"]:
+        json.dump(measure(int(sys.argv[2])), sys.stdout)
+        return 0
+    rows = {size: measured_alone(size) for size in SIZES}
+    solver = against_solver()
+    psp = against_projects()
+    found = figures(rows, solver, psp)
+    show(rows, found)
+    print("PSPLIB's J30 files are not at hand: the projects are drawn as ProGen draws them, the optimum is CP-SAT's.")
+    target = ROOT / "build" / "bench" / "plan.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "machine": machine(),
+        "rows": list(rows.values()),
+        "small_fleets": solver,
+        "projects": psp,
+        "figures": found,
+    }
+    target.write_text(json.dumps(content, indent=2) + "\n")
+    print(f"written: {Path(os.path.relpath(target))}")
+    return 0 if all(one["holds"] for one in found) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
