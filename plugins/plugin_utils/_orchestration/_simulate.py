@@ -156,7 +156,7 @@ def greatest_out(budget: Budget, jobs: Sequence[Job], timeline: Timeline, out: S
         if job.id not in failed:
             events.append((timeline.ends[job.id], -1, group))
     greatest = len(groups)
-    for _unused, change, group in sorted(events):
+    for _when, change, group in sorted(events):
         groups[group] = groups.get(group, 0) + change
         if groups[group] == 0:
             del groups[group]
