@@ -83,14 +83,19 @@ def playbook(plan: Mapping[str, Any], plan_name: str) -> str:
         f"# Belongs to {plan_name} beside it; refuses to begin if the cluster is no longer as that plan saw it.",
         "# A job that fails ends it: ansible-playbook rondo.upgrade.status says what is where, a new plan goes on.",
     ]
+    # A fact, because playbook_dir is another one inside an imported playbook.
+    keep = {
+        "name": "Keep its path",
+        "ansible.builtin.set_fact": {"upgrade_plan_file": "{{ playbook_dir }}/" + plan_name},
+    }
+    belongs = {"name": "Belong to the plan beside", "hosts": "localhost", "gather_facts": False, "tasks": [keep]}
     begin = {
         "name": "Look again, refuse what has changed since, open the journal and stage",
         "ansible.builtin.import_playbook": "rondo.upgrade.parts.begin",
-        "vars": {"upgrade_plan_file": "{{ playbook_dir }}/" + plan_name},
     }
     end = {"name": "Verify, close the journal and report", "ansible.builtin.import_playbook": "rondo.upgrade.parts.end"}
     rounds = [document for play in plays(plan) for document in _documents(play, total)]
-    return "\n".join(head) + "\n" + "\n".join(_dumped(document) for document in [begin, *rounds, end])
+    return "\n".join(head) + "\n" + "\n".join(_dumped(document) for document in [belongs, begin, *rounds, end])
 
 
 def _dumped(document: Mapping[str, Any]) -> str:

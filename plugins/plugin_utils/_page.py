@@ -104,7 +104,9 @@ def _services(plan: Mapping[str, Any]) -> Iterator[str]:
             yield from wrapped(f"{rejected['method']}: {rejected['why']}", "       not     ")
         if service["needs"]:
             yield from wrapped(service["needs"], "       needs   ")
-        moves = sorted({f"{job['running'] or 'nothing'} -> {job['artifact']['target']}" for job in jobs})
+        moves = sorted(
+            {f"{job['running'] or 'nothing'} -> {job['artifact']['target']}" for job in jobs if job["instance"]}
+        )
         for move in moves[:3]:
             yield from wrapped(move, "       from    ")
 
@@ -171,7 +173,7 @@ def _forecast(plan: Mapping[str, Any]) -> Iterator[str]:
     forecast = plan["forecast"]
     yield "FORECAST"
     yield f"  takes         {duration(forecast['makespan'])} by the estimates"
-    yield f"  can't be less {duration(forecast['bound'])} ({forecast['bound_name']})"[:WIDTH]
+    yield from wrapped(f"{duration(forecast['bound'])} ({forecast['bound_name']})", "  can't be less ")
     yield f"  gap           {forecast['gap']:.0%} above that bound"
     yield f"  half of all   runs end within {duration(forecast['p50'])} (p50)"
     yield f"  nine of ten   runs end within {duration(forecast['p90'])} (p90)"

@@ -60,7 +60,7 @@ ROUNDS = [
 
 
 def _exported(directory: Path) -> Path:
-    """The exported file, its first and last play (which need a real cluster) and the role replaced by ours."""
+    """The exported file, its first and last plays (which need a real cluster) and the role replaced by ours."""
     jobs = [job for together in ROUNDS for job in together]
     plan = {
         "jobs": jobs,
@@ -73,7 +73,7 @@ def _exported(directory: Path) -> Path:
         by_host.setdefault(job["host"], []).append(job)
     keep = {"name": "Keep the jobs", "ansible.builtin.set_fact": {"upgrade_jobs": by_host}}
     begin = {"name": "Begin", "hosts": "localhost", "gather_facts": False, "tasks": [keep]}
-    plays = [begin, *yaml.safe_load(text)[1:-1]]
+    plays = [begin, *yaml.safe_load(text)[2:-1]]
     path = directory / "upgrade.yml"
     path.write_text(yaml.safe_dump(plays, sort_keys=False), encoding="utf-8")
     tasks = directory / "roles" / "write_down" / "tasks"

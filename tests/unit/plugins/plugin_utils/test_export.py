@@ -27,8 +27,9 @@ def _plan(*rounds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_rounds_of_one_that_follow_each_other_are_one_play_in_plan_order() -> None:
-    begin, expand, replace, contract, end = yaml.safe_load(playbook(PLAN, "up.plan.json"))
-    assert begin["vars"]["upgrade_plan_file"] == "{{ playbook_dir }}/up.plan.json"
+    belongs, _, expand, replace, contract, end = yaml.safe_load(playbook(PLAN, "up.plan.json"))
+    kept = belongs["tasks"][0]["ansible.builtin.set_fact"]
+    assert kept == {"upgrade_plan_file": "{{ playbook_dir }}/up.plan.json"}
     assert expand["hosts"] == ["ctl1"]
     assert replace["hosts"] == ["ctl3", "ctl1", "ctl2"]
     assert replace["serial"] == [1, 1, 1]
@@ -41,7 +42,7 @@ def test_rounds_of_one_that_follow_each_other_are_one_play_in_plan_order() -> No
 
 def test_a_round_of_several_hosts_does_not_stop_healthy_ones_but_all_that_follows() -> None:
     plan = _plan([_job("replace", "nova", "c1"), _job("replace", "glance", "g1")], [_job("replace", "nova", "c2")])
-    _, together, gate, alone, _ = yaml.safe_load(playbook(plan, "p"))
+    _, _, together, gate, alone, _ = yaml.safe_load(playbook(plan, "p"))
     assert together["serial"] == [2]
     assert "any_errors_fatal" not in together
     assert together["name"] == "Round 1 of 2, replace nova on c1, replace glance on g1"
@@ -66,7 +67,7 @@ def test_every_job_of_a_plan_is_in_exactly_one_play() -> None:
 
 
 def test_an_empty_plan_still_looks_and_reports() -> None:
-    assert len(yaml.safe_load(playbook(_plan(), "p"))) == 2
+    assert len(yaml.safe_load(playbook(_plan(), "p"))) == 3
 
 
 def test_the_text_is_clean_for_yamllint(tmp_path: Path) -> None:
