@@ -88,12 +88,20 @@ def playbook(plan: Mapping[str, Any], plan_name: str) -> str:
         "name": "Keep its path",
         "ansible.builtin.set_fact": {"upgrade_plan_file": "{{ playbook_dir }}/" + plan_name},
     }
-    belongs = {"name": "Belong to the plan beside", "hosts": "localhost", "gather_facts": False, "tasks": [keep]}
-    begin = {
+    belongs: dict[str, Any] = {
+        "name": "Belong to the plan beside",
+        "hosts": "localhost",
+        "gather_facts": False,
+        "tasks": [keep],
+    }
+    begin: dict[str, Any] = {
         "name": "Look again, refuse what has changed since, open the journal and stage",
         "ansible.builtin.import_playbook": "rondo.upgrade.parts.begin",
     }
-    end = {"name": "Verify, close the journal and report", "ansible.builtin.import_playbook": "rondo.upgrade.parts.end"}
+    end: dict[str, Any] = {
+        "name": "Verify, close the journal and report",
+        "ansible.builtin.import_playbook": "rondo.upgrade.parts.end",
+    }
     rounds = [document for play in plays(plan) for document in _documents(play, total)]
     return "\n".join(head) + "\n" + "\n".join(_dumped(document) for document in [belongs, begin, *rounds, end])
 
