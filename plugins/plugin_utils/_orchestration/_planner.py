@@ -269,7 +269,7 @@ def prioritised(
         for phase in phases
     }
     ordered = sorted(jobs, key=lambda job: (job.instance not in absent, -path[job.phase], -job.seconds))
-    return [job._replace(priority=rank) for rank, job in enumerate(ordered)]
+    return [Job(*job[:7], rank) for rank, job in enumerate(ordered)]
 
 
 def budget_reason(service: Service, budget: Budget) -> str:
@@ -355,7 +355,7 @@ def _timed(
     jobs: Iterable[Job], phases: Iterable[Phase], cluster: Cluster, sources: Mapping[str, Estimate]
 ) -> list[Job]:
     bake = {p.id: cluster.services[p.service].bake_time if p.kind == "canary" else 0.0 for p in phases}
-    return [job._replace(seconds=sources[job.id].seconds + bake[job.phase]) for job in jobs]
+    return [Job(*job[:6], sources[job.id].seconds + bake[job.phase]) for job in jobs]
 
 
 def _patience(jobs: int, seconds: float, clock: Callable[[], float] | None) -> Callable[[int], bool]:

@@ -89,6 +89,10 @@ class Window:
         for number, budget in enumerate(self._budgets):
             for service in budget.services:
                 self._budgets_of[service].append((number, budget))
+        self._varied_of = {
+            service: [entry for entry in entries if entry[1].counts != "instances"]
+            for service, entries in self._budgets_of.items()
+        }
         self._capacity = [budget.capacity for budget in self._budgets]
         self._groups: list[dict[str, int]] = [{} for _unused in self._budgets]
         self._waiters: list[set[_Lane]] = [set() for _unused in self._budgets]
@@ -380,21 +384,36 @@ class Window:
 
     def _lane(self, i: int) -> _Lane:
         job = self._jobs[i]
-        phase = self._phase_of[i]
         instance = job.instance
-        checks: list[tuple[int, str | None, bool]] = []
+        key: tuple[Any, ...] = (self._phase_of[i],)
         if instance is not None and instance not in self._holding:
-            for number, budget in self._budgets_of.get(job.service, ()):
-                if budget.counts == "instances":
-                    checks.append((number, None, False))
-                elif (group := budget.group(instance, job.host)) is not None:
-                    domain = group if budget.counts == "domains" else None
-                    checks.append((number, domain, domain is None and group in self._groups[number]))
-        key = (phase, *checks)
+            # Whatever tells two jobs of a phase apart; budgets of instances treat all of them alike.
+            key = (
+                self._phase_of[i],
+                job.service,
+                *[
+                    self._standing(number, budget, instance, job.host)
+                    for number, budget in self._varied_of.get(job.service, ())
+                ],
+            )
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = _Lane(key, checks)
+            lane = self._lanes[key] = _Lane(key, self._checks(job) if len(key) > 1 else [])
         return lane
+
+    def _standing(self, number: int, budget: Budget, instance: str, host: str) -> str | bool | None:
+        """What a budget knows an instance by: its domain, or whether its host is out already; None: not at all."""
+        group = budget.group(instance, host)
+        return group if group is None or budget.counts == "domains" else group in self._groups[number]
+
+    def _checks(self, job: Job) -> list[tuple[int, str | None, bool]]:
+        checks: list[tuple[int, str | None, bool]] = []
+        for number, budget in self._budgets_of.get(job.service, ()):
+            group = budget.group(job.instance or "", job.host)
+            if group is not None:
+                domain = group if budget.counts == "domains" else None
+                checks.append((number, domain, budget.counts == "hosts" and group in self._groups[number]))
+        return checks
 
     def _is_ready(self, i: int) -> bool:
         job = self._jobs[i]
