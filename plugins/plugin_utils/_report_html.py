@@ -35,7 +35,7 @@ _DECADES = (1, 10, 100, 1000, 10_000, 100_000)
 
 def html(report: Mapping[str, Any]) -> str:
     """The page of a report (report.json's values)."""
-    jobs = report["timeline"][:MOST_ROWS]
+    jobs = [row for _, row in _most(report["timeline"])]
     zero = _zero(report)
     went, probed = _span(report, zero), _probed(report)
     both = Axis(min(went.begin, probed.begin), max(went.end, probed.end), zero) if probed else went
@@ -47,10 +47,11 @@ def html(report: Mapping[str, Any]) -> str:
         axis=axis,
         zero=datetime.fromtimestamp(zero, UTC) if zero else None,
         bars=[_bar(number, row, axis, zero) for number, row in enumerate(jobs, start=1)],
-        left_out=len(report["timeline"]) - len(jobs),
-        chart=_chart(report, both, zero) if probed else None,
+        most=MOST_ROWS,
+        chart=_chart(report, jobs, both, zero) if probed else None,
         failed_jobs=[row for row in report["timeline"] if row["outcome"] != "done"],
-        kept=[(number, row) for number, row in enumerate(report["instances"]) if row["kept"]],
+        instances=_most(report["instances"]),
+        kept=[(number, row) for number, row in _most(report["instances"]) if row["kept"]],
         longest_out=max((row["seconds_out_of_rotation"] or 0.0 for row in report["instances"]), default=0.0),
     )
 
@@ -111,6 +112,14 @@ class Chart:
     told: str
 
 
+def _most(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
+    """Rows with their places in the report; of too many for a page those that are not done come first."""
+    numbered = list(enumerate(rows))
+    if len(rows) > MOST_ROWS:
+        numbered.sort(key=lambda row: row[1]["outcome"] == "done")
+    return numbered[:MOST_ROWS]
+
+
 def _signed(seconds: float) -> str:
     return f"−{duration(-seconds)}" if seconds < 0 else duration(seconds)
 
@@ -163,7 +172,7 @@ def _bar(number: int, row: Mapping[str, Any], axis: Axis, zero: float) -> Bar:
     return Bar(number, row, planned, actual, out, ", ".join([*told, row["outcome"]]))
 
 
-def _chart(report: Mapping[str, Any], axis: Axis, zero: float) -> Chart:
+def _chart(report: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], axis: Axis, zero: float) -> Chart:
     over_time = report["requests"]["over_time"]
     began, wide, buckets = _epoch(report["requests"]["began"]), over_time["bucket_seconds"], over_time["buckets"]
     moments = [began + bucket["after_seconds"] for bucket in buckets]
@@ -182,16 +191,15 @@ def _chart(report: Mapping[str, Any], axis: Axis, zero: float) -> Chart:
         for moment, bucket in zip(moments, buckets, strict=True)
         if bucket["failed"]
     ]
-    replaced = [row for row in report["timeline"] if row["kind"] == "replace" and row["began"]]
-    numbers = {row["id"]: number for number, row in enumerate(report["timeline"], start=1)}
+    replaced = [(n, row) for n, row in enumerate(jobs, start=1) if row["kind"] == "replace" and row["began"]]
     bands = []
-    for row in replaced:
+    for number, row in replaced:
         start = _epoch(row["began"])
         end = _epoch(row["ended"]) if row["ended"] else axis.end
         if row["seconds_out_of_rotation"] is not None:
             end = start + row["seconds_out_of_rotation"]
-        number = str(numbers[row["id"]]) if len(replaced) <= _MOST_NUMBERED else ""
-        bands.append((*axis.stretch(start, end), number, f"{numbers[row['id']]}: {row['id']}"))
+        label = str(number) if len(replaced) <= _MOST_NUMBERED else ""
+        bands.append((*axis.stretch(start, end), label, f"{number}: {row['id']}"))
     latencies = [bucket["latency_ms"] for bucket in buckets]
     values = [latency[key] for latency in latencies for key in ("p50", "p99", "max") if latency[key]]
     scale = _Scale(min(values, default=1.0), max(values, default=1.0))
