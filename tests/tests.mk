@@ -35,10 +35,10 @@ integration: setup engine  ## Modules, probe and playbooks against real HAProxy 
 	$(pytest) tests/integration --ignore tests/integration/strategy
 
 molecule-default: setup engine  ## Keystone upgraded under load: create, converge, idempotence, verify, destroy
-	molecule test --scenario-name default
+	molecule test --no-command-borders --scenario-name default
 
 molecule-faults: setup engine  ## What happens when things are broken on purpose
-	molecule test --scenario-name faults
+	molecule test --no-command-borders --scenario-name faults
 
 contrast: setup engine  ## The same load over four ways to upgrade; prints the README's table
 	$(python) tests/contrast/contrast.py

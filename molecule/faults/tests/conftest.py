@@ -1,0 +1,157 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The upgrade as a test runs it, the lab as it was before, and a probe around both."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
+
+from laboratory import ROOT, Laboratory
+
+INVENTORY = ROOT / "inventories" / "lab"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a playbook ended. `changed` are the hosts on which it changed something."""
+
+    code: int
+    output: str
+    changed: dict[str, int]
+
+
+@pytest.fixture(scope="session")
+def lab() -> Laboratory:
+    return Laboratory()
+
+
+@pytest.fixture
+def declared() -> dict[str, Any]:
+    """upgrade_services of the lab's inventory, for a test to make something wrong in."""
+    variables: dict[str, Any] = yaml.safe_load((INVENTORY / "group_vars" / "all" / "upgrade.yml").read_text())
+    services: dict[str, Any] = variables["upgrade_services"]
+    return services
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[..., Outcome]:
+    """Runs a playbook of the collection against the lab."""
+
+    def run(playbook: str = "rondo.upgrade.upgrade", *, options: str = "", **variables: Any) -> Outcome:
+        runner = ansible_runner.run(
+            private_data_dir=str(tmp_path),
+            project_dir=str(ROOT),
+            inventory=str(INVENTORY),
+            playbook=playbook,
+            cmdline=options,
+            extravars={"upgrade_directory": os.environ["LAB_BUILD"], **variables},
+            # ansible-runner wraps the stdout callback in one of its own, and finds none inside of collections.
+            envvars={
+                "ANSIBLE_STDOUT_CALLBACK": "default",
+                "ANSIBLE_NOCOLOR": "1",
+                "RONDO_LAB": os.environ["RONDO_LAB"],
+            },
+            quiet=True,
+        )
+        output = runner.stdout.read()
+        print(output)
+        return Outcome(code=runner.rc, output=output, changed=dict((runner.stats or {}).get("changed", {})))
+
+    return run
+
+
+@pytest.fixture
+def picture(lab: Laboratory) -> Callable[[], dict[str, Any]]:
+    """All that an upgrade could touch: containers (which, of what image, since when), balancers' states, the schema."""
+
+    def look() -> dict[str, Any]:
+        ids = subprocess.run(
+            ["docker", "ps", "--all", "--quiet", "--filter", f"label=rondo.upgrade.lab={lab.name}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        records = json.loads(
+            subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=True).stdout
+        )
+        return {
+            "containers": {
+                one["Name"]: (one["Id"], one["Image"], one["State"]["Status"], one["State"]["StartedAt"])
+                for one in records
+            },
+            # "UP 2/3" is one late check of a server that is up.
+            "servers": {
+                balancer: {row: status.split()[0] for row, status in lab.servers(balancer).items()}
+                for balancer in ("lb1", "lb2")
+            },
+            "schema": lab.container("ctl3", "keystone").run("keystone-manage db_sync --check").rc,
+        }
+
+    return look
+
+
+@contextmanager
+def paused(container: str) -> Iterator[None]:
+    """A container whose processes stand still: what talks to it gets no answer, and no refusal either."""
+    subprocess.run(["docker", "pause", container], capture_output=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["docker", "unpause", container], capture_output=True, check=True)
+
+
+@pytest.fixture
+def pause() -> Callable[[str], AbstractContextManager[None]]:
+    return paused
+
+
+@contextmanager
+def probing(lab: Laboratory, folder: Path) -> Iterator[dict[str, Any]]:
+    """Sends the lab's load; the dictionary is filled with the probe's summary when the context ends."""
+    program = str(ROOT / "roles" / "probe" / "files" / "probe.py")
+    load = yaml.safe_load((ROOT / "molecule" / "shared" / "load.yml").read_text())
+    text = json.dumps({**load["load"], "rate": load["load_rate"]}).replace("{{ lab.vip }}", lab.vip)
+    folder.mkdir(exist_ok=True)
+    configuration = folder / "probe.json"
+    configuration.touch(mode=0o600)
+    configuration.write_text(text)
+    summary: dict[str, Any] = {}
+    # Its output to a file: a background process that inherits a pipe keeps its reader waiting.
+    with (folder / "start.log").open("w") as log:
+        subprocess.run(
+            [sys.executable, program, "start", str(configuration)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            check=True,
+        )
+    try:
+        yield summary
+    finally:
+        subprocess.run(
+            [sys.executable, program, "stop", str(configuration)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        summary.update(json.loads((folder / "summary.json").read_text()))
+
+
+@pytest.fixture
+def probe(lab: Laboratory, tmp_path: Path) -> AbstractContextManager[dict[str, Any]]:
+    return probing(lab, tmp_path / "probe")
