@@ -48,7 +48,6 @@ class Plan:
     out: tuple[str, ...]
     estimates: Mapping[str, Estimate]
     timeline: Timeline
-    rounds: Sequence[Sequence[str]]
     bound: Bound
     p50: float
     p90: float
@@ -64,6 +63,11 @@ class Plan:
     def gap(self) -> float:
         """How far the makespan is above the bound, as a share of the bound."""
         return self.makespan / self.bound.seconds - 1 if self.bound.seconds else 0.0
+
+    @property
+    def rounds(self) -> list[list[str]]:
+        """What would run together if nothing might slide. Computed anew each time: a simulation has no use for it."""
+        return rounds(self.window())
 
     def window(self) -> Window:
         """A fresh window of this plan."""
@@ -90,7 +94,7 @@ class Plan:
             "jobs": jobs,
             "phases": [phase.to_dict() for phase in self.phases],
             "budgets": self._budget_rows(),
-            "rounds": [list(batch) for batch in self.rounds],
+            "rounds": self.rounds,
             "forecast": {
                 "makespan": _tidy(self.makespan),
                 "bound": _tidy(self.bound.seconds),
@@ -239,7 +243,6 @@ def make_plan(
         out=out,
         estimates=sources,
         timeline=timeline,
-        rounds=rounds(Window(jobs, phases, budgets, out=out)),
         bound=bound,
         p50=p50,
         p90=p90,
