@@ -258,7 +258,7 @@ def client_timeouts(text: str, frontends: Sequence[str]) -> Dict[str, float]:
         words = line.split("#", 1)[0].split()
         if not words:
             continue
-        if not line[:1].isspace() and words[0] in ("defaults", "frontend", "listen"):
+        if words[0] in ("defaults", "frontend", "listen"):
             section, name = words[0], words[1] if len(words) > 1 else ""
             base = named.get(words[words.index("from") + 1]) if "from" in words[:-1] else current
             if section == "defaults":
@@ -266,7 +266,7 @@ def client_timeouts(text: str, frontends: Sequence[str]) -> Dict[str, float]:
                 named[name] = current
             elif base is not None and (not frontends or name in frontends):
                 found["timeout client of %s" % name] = base
-        elif not line[:1].isspace():
+        elif words[0] == "backend":
             section = ""
         elif words[:2] == ["timeout", "client"] and len(words) > 2:
             match = _DURATION.match(words[2])

@@ -200,6 +200,8 @@ class Load:
 class Lab:
     """One HAProxy with its applications ctl1 and ctl2."""
 
+    configuration = CONFIGURATION
+
     def __init__(self, home: Path, version: str) -> None:
         self.home = home
         self.version = version
@@ -211,7 +213,7 @@ class Lab:
         self.master = str(home / "master.sock")
 
     def start(self) -> None:
-        self.config.write_text(CONFIGURATION.format(home=self.home))
+        self.config.write_text(self.configuration.format(home=self.home))
         for application in self.applications.values():
             application.start()
         docker(
@@ -358,6 +360,147 @@ def lab(request: pytest.FixtureRequest, images: None) -> Iterator[Lab]:
     finally:
         lab.close()
         shutil.rmtree(home, ignore_errors=True)
+
+
+HOLD_CONFIGURATION = """
+global
+    stats socket {home}/admin.sock mode 666 level admin
+    setenv RONDO_HOLD keystone,mariadb
+    lua-load {home}/rondo_hold.lua
+    nbthread 4
+
+defaults
+    mode http
+    timeout connect 20s
+    timeout client 300s
+    timeout server 300s
+    retries 0
+
+frontend internal
+    bind unix@{home}/internal.sock mode 666
+    maxconn 2000
+    http-request lua.rondo_hold keystone
+    default_backend keystone_back
+
+frontend external
+    bind unix@{home}/external.sock mode 666
+    http-request lua.rondo_hold keystone
+    default_backend keystone_back
+
+frontend plain
+    bind unix@{home}/plain.sock mode 666
+    default_backend keystone_back
+
+frontend mariadb
+    mode tcp
+    bind unix@{home}/mariadb.sock mode 666
+    tcp-request inspect-delay 10m
+    tcp-request content lua.rondo_hold mariadb
+    default_backend tcp_back
+
+frontend rabbitmq
+    mode tcp
+    bind unix@{home}/rabbitmq.sock mode 666
+    default_backend tcp_back
+
+backend keystone_back
+    server ctl1 unix@{home}/ctl1.app
+    server ctl2 unix@{home}/ctl2.app
+
+backend tcp_back
+    mode tcp
+    server ctl1 unix@{home}/ctl1.app
+"""
+
+
+class HoldLab(Lab):
+    """One HAProxy that can hold keystone (HTTP) and mariadb (TCP), and can't hold rabbitmq by itself."""
+
+    configuration = HOLD_CONFIGURATION
+
+    def start(self) -> None:
+        shutil.copy(ROOT / "roles" / "hold" / "files" / "rondo_hold.lua", self.home)
+        super().start()
+
+    def all_up(self) -> bool:
+        return bool(self.cli("show info", quiet=True))
+
+    def hold_status(self, service: str = "keystone") -> dict[str, str]:
+        """What the balancer says of the hold, without any of the code under test."""
+        return dict(word.split("=", 1) for word in self.cli(f"rondo hold {service}").split())
+
+    def waiting(self, count: int, service: str = "keystone") -> None:
+        until(lambda: self.hold_status(service)["waiting"] == str(count), f"{count} waiting requests of {service}")
+
+    def settle(self) -> None:
+        """Nothing is held, and nothing is left of an earlier hold."""
+        for service in ("keystone", "mariadb"):
+            self.cli(f"rondo hold {service} off")
+            until(lambda service=service: self.hold_status(service)["state"] == "off", f"{service} not held")
+        self.servers("ready")
+
+    def servers(self, state: str) -> None:
+        for name in self.applications:
+            self.cli(f"set server keystone_back/{name} state {state}")
+
+    def kept(self, frontend: str = "internal") -> Connection:
+        """A kept-alive connection over which a request was answered already."""
+        connection = Connection(self.home / f"{frontend}.sock")
+        assert self.ask_over(connection)[0] == 200
+        return connection
+
+    def ask_over(self, connection: Connection) -> tuple[int, str | None]:
+        """(status, Retry-After) of a request; a connection that is closed without an answer has status 0."""
+        try:
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status, answer.getheader("Retry-After")
+        except (OSError, http.client.HTTPException):
+            return 0, None
+
+    def requests(self, count: int, kept: list[Connection] | None = None, frontend: str = "internal") -> list[Any]:
+        """Requests on connections of their own, and one on each kept one, as futures."""
+        fresh = [Connection(self.home / f"{frontend}.sock") for _ in range(count)]
+        return [self.pool.submit(self.ask_over, connection) for connection in fresh + (kept or [])]
+
+    def hold(self, state: str, **options: Any) -> dict[str, Any]:
+        options = {"service": "keystone", "master_socket": self.master, "state_directory": str(self.home), **options}
+        return self.module("haproxy_hold", state=state, **options)
+
+
+@contextlib.contextmanager
+def hold_lab_of(version: str) -> Iterator[HoldLab]:
+    home = Path(tempfile.mkdtemp(prefix="rhx-", dir="/tmp"))
+    home.chmod(0o755)
+    lab = HoldLab(home, version)
+    lab.pool = ThreadPoolExecutor(64)
+    try:
+        lab.start()
+        yield lab
+    finally:
+        lab.close()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def shared_hold_lab(request: pytest.FixtureRequest, images: None) -> Iterator[HoldLab]:
+    with hold_lab_of(request.param) as lab:
+        yield lab
+
+
+@pytest.fixture
+def hold_lab(shared_hold_lab: HoldLab) -> Iterator[HoldLab]:
+    """One balancer for all tests of a release: each finds it and leaves it with nothing held."""
+    shared_hold_lab.settle()
+    yield shared_hold_lab
+    shared_hold_lab.settle()
+
+
+@pytest.fixture
+def second_hold_lab(hold_lab: HoldLab) -> Iterator[HoldLab]:
+    with hold_lab_of(hold_lab.version) as lab:
+        yield lab
 
 
 @pytest.fixture
