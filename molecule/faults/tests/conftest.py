@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ def play(tmp_path: Path) -> Callable[..., Outcome]:
 
     def run(playbook: str = "rondo.upgrade.upgrade", *, options: str = "", **variables: Any) -> Outcome:
         runner = ansible_runner.run(
-            private_data_dir=str(tmp_path),
+            # A folder for each run: variables of an earlier run in the same one would still hold.
+            private_data_dir=tempfile.mkdtemp(dir=tmp_path),
             project_dir=str(ROOT),
             inventory=str(INVENTORY),
             playbook=playbook,
