@@ -13,8 +13,10 @@ version_added: 0.1.0
 author:
   - The rondo.upgrade authors (@rondo)
 description:
-  - Puts together what the journal, the probe and the balancers' own counters hold of a run, writes it to
-    C(report/report.json) under O(directory), and says the verdict on one screen.
+  - Puts together what the journal, the probe and the balancers' own counters hold of a run, and says the verdict on one
+    screen.
+  - Writes the same under O(directory) as a page for a browser, C(report/index.html), as data, C(report/report.json), and for
+    CI systems as JUnit XML, C(report/junit.xml). See C(docs/report.md).
   - Fails if the run did not do all of its jobs, if something is not as declared, or if requests failed.
 extends_documentation_fragment:
   - rondo.upgrade.controller
@@ -38,12 +40,12 @@ options:
     type: dict
   fail:
     description:
-      - Fail when the verdict is not V(clean). The report is written in any case.
+      - Fail when the verdict is not V(clean). The files are written in any case.
     type: bool
     default: true
 attributes:
   check_mode:
-    description: Can run in check mode and return what it would do. The file is not written then.
+    description: Can run in check mode and return what it would do. The files are not written then.
     support: full
   diff_mode:
     description: Shows what changes when in diff mode.
@@ -63,7 +65,12 @@ page:
   returned: always
   type: str
 report:
-  description: The content of C(report.json). See C(docs/plan.md).
+  description: The content of C(report.json). See C(docs/report.md).
   returned: always
   type: dict
+summary:
+  description: The report in one line.
+  returned: always
+  type: str
+  sample: "clean: 8 of 8 jobs done in 1m 19s (forecast 1m 12s); 0 of 1920 requests failed; the counts agree"
 """

@@ -35,7 +35,7 @@ _DECADES = (1, 10, 100, 1000, 10_000, 100_000)
 
 def html(report: Mapping[str, Any]) -> str:
     """The page of a report (report.json's values)."""
-    jobs = [row for _, row in _most(report["timeline"])]
+    jobs = list(dict(_most(report["timeline"])).values())
     zero = _zero(report)
     went, probed = _span(report, zero), _probed(report)
     both = Axis(min(went.begin, probed.begin), max(went.end, probed.end), zero) if probed else went

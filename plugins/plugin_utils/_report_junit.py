@@ -8,13 +8,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 # XML 1.0 has no way to write these, not even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-_Case = tuple[str, str, str, float]
+
+class _Case(NamedTuple):
+    """`outcome` is passed, failed or skipped."""
+
+    name: str
+    outcome: str
+    why: str = ""
+    seconds: float = 0.0
 
 
 def junit(content: Mapping[str, Any]) -> str:
@@ -33,9 +40,8 @@ def junit(content: Mapping[str, Any]) -> str:
 
 
 def _suite(root: Element, name: str, cases: Iterable[_Case]) -> None:
-    """Adds a suite; a case is its name, "passed", "failed" or "skipped", why, and the seconds that it took."""
     found = list(cases)
-    outcomes = [outcome for _, outcome, _, _ in found]
+    outcomes = [case.outcome for case in found]
     suite = SubElement(
         root,
         "testsuite",
@@ -44,16 +50,15 @@ def _suite(root: Element, name: str, cases: Iterable[_Case]) -> None:
         failures=str(outcomes.count("failed")),
         errors="0",
         skipped=str(outcomes.count("skipped")),
-        time=f"{sum(seconds for _, _, _, seconds in found):.3f}",
+        time=f"{sum(case.seconds for case in found):.3f}",
     )
-    for title, outcome, why, seconds in found:
-        case = SubElement(
-            suite, "testcase", classname=f"rondo.upgrade.{name}", name=_legal(title), time=f"{seconds:.3f}"
-        )
-        if outcome == "failed":
-            SubElement(case, "failure", message=_legal(why)).text = _legal(why)
-        elif outcome == "skipped":
-            SubElement(case, "skipped", message=_legal(why))
+    for case in found:
+        name = f"rondo.upgrade.{suite.get('name')}"
+        row = SubElement(suite, "testcase", classname=name, name=_legal(case.name), time=f"{case.seconds:.3f}")
+        if case.outcome == "failed":
+            SubElement(row, "failure", message=_legal(case.why)).text = _legal(case.why)
+        elif case.outcome == "skipped":
+            SubElement(row, "skipped", message=_legal(case.why))
 
 
 def _legal(text: str) -> str:
@@ -66,23 +71,19 @@ def _jobs(content: Mapping[str, Any]) -> Iterator[_Case]:
         seconds = 0.0
         if row["began"] and row["ended"]:
             seconds = (datetime.fromisoformat(row["ended"]) - datetime.fromisoformat(row["began"])).total_seconds()
-        yield row["id"], outcome, ": ".join(filter(None, (row["outcome"], row["reason"]))), max(0.0, seconds)
+        yield _Case(row["id"], outcome, ": ".join(filter(None, (row["outcome"], row["reason"]))), max(0.0, seconds))
 
 
 def _checks(content: Mapping[str, Any]) -> Iterator[_Case]:
     for check in content["checks"]:
         why = "\n".join(check["differences"])
-        yield f"{check['name']} is as declared", "failed" if why else "passed", why, 0.0
+        yield _Case(f"{check['name']} is as declared", "failed" if why else "passed", why)
 
 
 def _requests(content: Mapping[str, Any]) -> Iterator[_Case]:
     for source in content["counts"]["sources"]:
-        yield (
-            f"no failure by the count of {source['name']}",
-            "failed" if source["failed"] else "passed",
-            source["said"],
-            0.0,
-        )
+        outcome = "failed" if source["failed"] else "passed"
+        yield _Case(f"no failure by the count of {source['name']}", outcome, source["said"])
     agree = content["counts"]["agree"]
     outcome = {None: "skipped", True: "passed", False: "failed"}[agree]
-    yield "the counts agree", outcome, content["counts"]["note"], 0.0
+    yield _Case("the counts agree", outcome, content["counts"]["note"])

@@ -139,6 +139,8 @@ def test_status_verify_and_report(play: Play, tmp_path: Path) -> None:
     written = json.loads((tmp_path / "build" / "report" / "report.json").read_text(encoding="utf-8"))
     assert written["verdict"] == "done"
     assert written["versions"]["ansible_core"]
+    assert written["summary"] in (tmp_path / "build" / "report" / "index.html").read_text(encoding="utf-8")
+    assert 'name="keystone@ctl1 is as declared"' in (tmp_path / "build/report/junit.xml").read_text(encoding="utf-8")
 
 
 def test_simulate_needs_no_declaration(play: Play) -> None:
