@@ -106,7 +106,7 @@ def test_the_report_comes_also_when_every_host_of_the_plan_fails(cluster: Any) -
     done = cluster.play("rondo.upgrade.upgrade")
     assert done.returncode != 0
     assert cluster.report()["verdict"] == "failed"
-    assert "REPORT" in done.stdout
+    assert "REPORT" in done.stdout, done.stdout + done.stderr
 
 
 def test_an_image_that_does_not_exist_is_found_before_anything_is_touched(cluster: Any) -> None:
