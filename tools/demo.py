@@ -129,7 +129,10 @@ def main() -> int:
         return 1
     say(f"openstack token issue works; now the upgrade to {options.new}, with 20 requests a second all the while")
     report = BUILD / "report" / "report.json"
-    report.unlink(missing_ok=True)
+    # A journal tells of one cluster, and the one of an earlier demo's is gone.
+    for old in (report, *BUILD.glob("journal.sqlite*")):
+        old.unlink(missing_ok=True)
+    colour = "1" if sys.stdout.isatty() else "0"
     try:
         with client:
             code = subprocess.run(
@@ -143,6 +146,12 @@ def main() -> int:
                 ],
                 stdin=subprocess.DEVNULL,
                 cwd=ROOT,
+                env={
+                    **os.environ,
+                    "ANSIBLE_STDOUT_CALLBACK": "rondo.upgrade.progress",
+                    "ANSIBLE_FORCE_COLOR": colour,
+                    "ANSIBLE_DEPRECATION_WARNINGS": "0",
+                },
                 check=False,
             ).returncode
     finally:
