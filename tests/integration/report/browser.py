@@ -34,6 +34,10 @@ FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
+_LOOK = (
+    "[document.documentElement.clientWidth,"
+    " matchMedia('(prefers-color-scheme: dark)').matches, matchMedia('print').matches]"
+)
 
 
 class Browser:
@@ -64,6 +68,7 @@ class Browser:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def __enter__(self) -> Browser:
         return self
@@ -71,11 +76,15 @@ class Browser:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._write)
-        os.close(self._read)
+        # Asked to go, it takes its own processes along; killed, it leaves them to whoever adopts them.
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            os.write(self._write, b'{"id": 0, "method": "Browser.close"}\0')
+            self._process.wait(timeout=30)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=PATIENCE)
+        os.close(self._write)
+        os.close(self._read)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """The answer to a command of the DevTools protocol."""
@@ -99,9 +108,15 @@ class Browser:
     def open(self, url: str) -> None:
         """Goes to a page, and waits until it is loaded."""
         self.events.clear()
-        self.call("Page.navigate", url=url)
+        # An earlier page may tell only now that it is loaded: the event has to be of this one.
+        loader = self.call("Page.navigate", url=url)["loaderId"]
         deadline = time.monotonic() + PATIENCE
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+        while not any(
+            event["method"] == "Page.lifecycleEvent"
+            and event["params"]["loaderId"] == loader
+            and event["params"]["name"] == "load"
+            for event in self.events
+        ):
             message = self._next(deadline, f"loading {url}")
             if "method" in message:
                 self.events.append(message)
@@ -117,6 +132,12 @@ class Browser:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", media=media, features=features)
+        # The answers come before the page has heard of it.
+        wanted = [width, dark, media == "print"]
+        deadline = time.monotonic() + PATIENCE
+        while (found := self.value(_LOOK)) != wanted:
+            assert time.monotonic() < deadline, f"the window's width, dark and print are {found}, not {wanted}"
+            time.sleep(0.05)
 
     def picture(self, *, whole: bool = True) -> bytes:
         """A PNG of the window, or of the whole page."""
