@@ -88,7 +88,7 @@ def _observed(cluster: Any, facts: _cluster.Facts, directory: Path) -> tuple[Any
     if kept is None:
         return _cluster.state(cluster, facts), {}
     with kept:
-        return _cluster.state(cluster, facts, kept.tested()), kept.durations()
+        return _cluster.state(cluster, facts, kept.tested(), kept.unfinished()), kept.durations()
 
 
 def _refuse(path: Path, plan: Mapping[str, Any]) -> None:

@@ -188,8 +188,16 @@ def tables(facts: Facts, balancers: Iterable[str]) -> dict[str, dict[str, list[s
     }
 
 
-def state(cluster: Cluster, facts: Facts, tested: frozenset[tuple[str, str, str]] = frozenset()) -> State:
-    """What runs, as the facts tell. Raises DeclarationError where declaration and balancers' tables do not agree."""
+def state(
+    cluster: Cluster,
+    facts: Facts,
+    tested: frozenset[tuple[str, str, str]] = frozenset(),
+    unfinished: Iterable[Mapping[str, Any]] = (),
+) -> State:
+    """What runs, as the facts tell; `tested` and `unfinished` are the journal's.
+
+    Raises DeclarationError where declaration and balancers' tables do not agree.
+    """
     if problems := unmatched(cluster, tables(facts, cluster.balancers)):
         raise DeclarationError(tuple(problems))
     seen = {name: _instance(instance, facts, cluster.balancers) for name, instance in cluster.instances.items()}
@@ -202,14 +210,27 @@ def state(cluster: Cluster, facts: Facts, tested: frozenset[tuple[str, str, str]
     # with the health check and the return. A run that was cut off in between leaves exactly that behind.
     instances = {name: replace(found, current=found.current and not found.reason) for name, found in seen.items()}
     checks = _schema_checks(cluster, facts)
+    left = [job for job in unfinished if job["service"] in cluster.services]
     return State(
         instances=instances,
         schema={name: _schema(cluster, name, code) for name, code in checks.items() if code in _STEPS},
         active={name: host for name in cluster.services if (host := _active(cluster, name, facts))},
         tested=tested,
+        in_flight=frozenset(job["instance"] for job in left if job["instance"] in instances),
         obstacles=tuple(_obstacles(cluster, facts, checks)),
-        notes=(*broken, *_notes(cluster, facts)),
+        notes=(*_unfinished(left, instances), *broken, *_notes(cluster, facts)),
     )
+
+
+def _unfinished(jobs: Iterable[Mapping[str, Any]], seen: Mapping[str, InstanceState]) -> Iterator[str]:
+    """What is to be said of jobs that a run began and never ended."""
+    for job in jobs:
+        found = seen.get(job["instance"] or "")
+        if found is None:
+            then = "what is left of it goes first" if job["kind"] == "expand" else "its schema says what is left of it"
+        else:
+            then = "it runs its target and serves, so nothing is left of it" if found.current else "it goes first"
+        yield f"{job['id']} was in flight when run {job['run']} was cut off: {then}"
 
 
 def assumed(cluster: Cluster, facts: Facts) -> State:

@@ -5,9 +5,9 @@
 
 Jobs of one service that may run side by side form a *phase*. A service is a chain of phases
 
-    expand -> canary (one job each) -> replace -> last -> migrate -> contract
+    expand -> canary (one job each) -> unfinished -> replace -> last -> migrate -> contract
 
-of which only those with jobs exist; `last` holds the active member of an active/passive service, or the balancer that
+of which only those with jobs exist; `unfinished` holds what an earlier run left in flight, `last` the active member of an active/passive service, or the balancer that
 holds the VIP. `depends_on` joins chains: the first phase of a dependant waits for the last phase of what it needs.
 So precedence costs a handful of edges per service, never one per pair of instances.
 """
@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 from ._budget import balancer_services
 from ._model import Cluster, Instance, InstanceState, JobKind, Service, State
 
-PhaseKind = Literal["expand", "canary", "replace", "last", "migrate", "contract"]
+PhaseKind = Literal["expand", "canary", "unfinished", "replace", "last", "migrate", "contract"]
 
 UNSEEN = InstanceState()
 
@@ -110,13 +110,16 @@ def last_host(service: Service, cluster: Cluster, state: State) -> str | None:
 
 
 def choose_canaries(service: Service, candidates: Iterable[Instance], state: State) -> list[Instance]:
-    """The instances that go first, each alone. Broken ones first: they take nothing more from the service.
+    """The instances that go first, each alone. What an earlier run left in flight, then broken ones: they take nothing
+    more from the service.
 
     Instances that run the target already (from an earlier run) have proven it: they count.
     """
     proven = sum(1 for i in service.instances if (s := state.instances.get(i.name)) and s.current and s.healthy)
     wanted = max(0, service.canary - proven)
-    ranked = sorted(candidates, key=lambda i: state.instances.get(i.name, UNSEEN).healthy)
+    ranked = sorted(
+        candidates, key=lambda i: (i.name not in state.in_flight, state.instances.get(i.name, UNSEEN).healthy)
+    )
     return ranked[:wanted]
 
 
@@ -135,6 +138,8 @@ def _service_phases(service: Service, cluster: Cluster, state: State) -> list[tu
     others = [i for i in to_replace if i.host != at_last]
     canaries = choose_canaries(service, others, state)
     chosen = {i.host for i in canaries}
+    unfinished = [i for i in others if i.host not in chosen and i.name in state.in_flight]
+    chosen |= {i.host for i in unfinished}
     replaced = [i for i in others if i.host not in chosen]
 
     def schema_phase(kind: Literal["expand", "migrate", "contract"]) -> list[tuple[PhaseKind, str, list[Job]]]:
@@ -147,6 +152,9 @@ def _service_phases(service: Service, cluster: Cluster, state: State) -> list[tu
     for number, instance in enumerate(canaries, 1):
         phase = f"canary {number} {name}"
         chain.append(("canary", phase, [_replace_job(instance, phase)]))
+    if unfinished:
+        phase = f"unfinished {name}"
+        chain.append(("unfinished", phase, [_replace_job(i, phase) for i in unfinished]))
     if replaced:
         phase = f"replace {name}"
         chain.append(("replace", phase, [_replace_job(i, phase) for i in replaced]))

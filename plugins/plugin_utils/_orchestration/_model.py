@@ -161,8 +161,9 @@ class State:
     """What an observation saw, by instance name (`keystone@ctl1`) or service name.
 
     `schema` says per service which schema jobs are still to do. `active` names the active member's host of
-    active/passive services. `tested` holds (service, from, to) triples that an earlier run completed. `obstacles` are
-    sentences: each stands in the way of any upgrade until an operator removed it. `notes` are worth saying, no more.
+    active/passive services. `tested` holds (service, from, to) triples that an earlier run completed. `in_flight` names
+    the instances whose job an earlier run began and never ended. `obstacles` are sentences: each stands in the way of
+    any upgrade until an operator removed it. `notes` are worth saying, no more.
     """
 
     instances: Mapping[str, InstanceState] = field(default_factory=dict)
@@ -171,5 +172,6 @@ class State:
     vip_holder: str | None = None
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
     tested: frozenset[tuple[str, str, str]] = frozenset()
+    in_flight: frozenset[str] = frozenset()
     obstacles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

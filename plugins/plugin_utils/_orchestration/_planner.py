@@ -339,7 +339,7 @@ def _state_rows(cluster: Cluster, state: State) -> list[Any]:
         seen = state.instances.get(instance.name, UNSEEN)
         rows.append([instance.name, seen.running, seen.current, seen.healthy])
     schema = {name: list(kinds) for name, kinds in state.schema.items()}
-    return [rows, schema, dict(state.active), state.vip_holder, sorted(state.obstacles)]
+    return [rows, schema, dict(state.active), state.vip_holder, sorted(state.in_flight), sorted(state.obstacles)]
 
 
 def _instances(cluster: Cluster) -> Iterable[Instance]:

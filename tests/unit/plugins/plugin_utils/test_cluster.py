@@ -206,6 +206,23 @@ def test_an_instance_on_its_target_that_does_not_serve_gets_a_job_again() -> Non
     )
 
 
+def test_what_a_lost_run_left_in_flight_is_told_in_a_line_each() -> None:
+    left = [
+        {"id": f"replace {name}", "kind": "replace", "service": "keystone", "instance": name, "run": 3}
+        for name in ("keystone@ctl1", "keystone@ctl2")
+    ]
+    left.append({"id": "contract keystone", "kind": "contract", "service": "keystone", "instance": None, "run": 3})
+    left.append({"id": "replace gone@ctl9", "kind": "replace", "service": "gone", "instance": "gone@ctl9", "run": 3})
+    state = _cluster.state(_cluster_of(), _facts(), unfinished=left)
+    assert state.in_flight == {"keystone@ctl1", "keystone@ctl2"}
+    assert state.notes == (
+        "replace keystone@ctl1 was in flight when run 3 was cut off: it goes first",
+        "replace keystone@ctl2 was in flight when run 3 was cut off: it runs its target and serves, so nothing is "
+        "left of it",
+        "contract keystone was in flight when run 3 was cut off: its schema says what is left of it",
+    )
+
+
 @pytest.mark.parametrize(
     ("code", "steps"),
     [(0, {"keystone": ()}), (2, {"keystone": ("expand", "contract")}), (4, {"keystone": ("contract",)}), (1, {})],

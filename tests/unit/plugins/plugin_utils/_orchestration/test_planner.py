@@ -168,6 +168,21 @@ def test_broken_members_go_first_and_are_the_canary() -> None:
     assert plan.obstacles == ()
 
 
+def test_what_was_left_in_flight_goes_before_anything_else() -> None:
+    web = service("web", "a b c d e", max_unavailable=2, seconds={"a": 90.0, "b": 50.0, "c": 20.0, "d": 9.0, "e": 9.0})
+    left = frozenset({"web@d", "web@e"})
+    plan = make_plan(cluster(web), State(in_flight=left))
+    assert [(phase.kind, set(phase.jobs)) for phase in plan.phases] == [
+        ("unfinished", {"replace web@d", "replace web@e"}),
+        ("replace", {"replace web@a", "replace web@b", "replace web@c"}),
+    ]
+    assert {job.id for job in plan.window().admissible()} == {"replace web@d", "replace web@e"}
+
+    plan = make_plan(cluster(replace(web, canary=1)), State(in_flight=frozenset({"web@d"})))
+    assert [phase.kind for phase in plan.phases] == ["canary", "replace"]
+    assert [job.id for job in plan.window().admissible()] == ["replace web@d"]
+
+
 def test_a_broken_member_that_leaves_no_room_is_an_obstacle() -> None:
     state = State(seen(web_a=replace(BROKEN, current=True)))
     row = make_plan(cluster(service("web", "a b c")), state).to_dict()
