@@ -166,7 +166,10 @@ def test_dark_where_that_is_wanted(browser: Browser, opened: dict[str, Any]) -> 
 
 def test_paper_is_light_also_for_those_who_like_it_dark(browser: Browser, tmp_path: Path) -> None:
     show(browser, tmp_path, sample.failed())
-    browser.look(1200, 900, dark=True, media="print")
+    # As wide as A4 between its margins.
+    browser.look(718, 1000, dark=True, media="print")
+    cut = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
+    assert browser.value(cut) == 0
     assert sum(colour(browser, "body", "backgroundColor")) > 600
     printed = browser.pdf()
     assert printed.startswith(b"%PDF-") and len(printed) > 10_000
