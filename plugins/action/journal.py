@@ -13,8 +13,10 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._core_compat import plain
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._gate import Counts, Limit, LimitError, look
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._journal import Journal, JournalError, Owner
 
 STATES = ("started", "begun", "noted", "ended", "finished", "closed", "summarised", "requested", "read")
@@ -32,6 +34,9 @@ ARGUMENT_SPEC = {
     "name": {"type": "str"},
     "content": {"type": "dict"},
     "request": {"type": "str", "choices": ("pause", "resume", "abort")},
+    "probe": {"type": "path"},
+    "max_failed_requests": {"type": "str", "default": "0"},
+    "show": {"type": "bool", "default": False},
 }
 
 REQUIRED_IF = (
@@ -63,7 +68,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(
                 "path is not given, and upgrade_journal is not set: one of them must name the journal."
             )
-        if self._task.check_mode and options["state"] != "read":
+        if self._task.check_mode and options["state"] not in ("read", "requested"):
             return {**result, "changed": False, "skipped": True, "msg": "The journal is not written in check mode."}
         state = options["state"]
         try:
@@ -71,9 +76,11 @@ class ActionModule(ActionBase):
                 return {**result, **_read(path, options["run"])}
             with Journal(path, create=state == "started") as journal:
                 changes = getattr(self, f"_{state}")(journal, options, task_vars)
-        except JournalError as error:
+        except (JournalError, LimitError) as error:
             raise AnsibleActionFail(str(error)) from error
-        return {**result, "changed": state != "requested", **changes}
+        if options["show"] and changes.get("msg"):
+            Display().display(changes["msg"])
+        return {**result, "changed": True, **changes}
 
     def _started(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         # The task runs in a worker; the run is the whole ansible-playbook's, which forked it.
@@ -84,7 +91,9 @@ class ActionModule(ActionBase):
 
     def _begun(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         run = self._run(options, task_vars)
-        journal.begin(run, options["job"], options["details"])
+        seen = look(options["probe"])
+        counted = {"probe": {"sent": seen.sent, "failed": seen.failed}} if seen else {}
+        journal.begin(run, options["job"], {**options["details"], **counted})
         return _progress(journal, run, options)
 
     def _noted(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,6 +102,8 @@ class ActionModule(ActionBase):
 
     def _ended(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         run = self._run(options, task_vars)
+        if options["outcome"] == "done" and (verdict := _verdict(journal, run, options)):
+            return {"failed": True, "changed": False, "msg": verdict, "verdict": verdict}
         journal.end(run, options["job"]["id"], options["outcome"], options["details"])
         return _progress(journal, run, options)
 
@@ -109,7 +120,9 @@ class ActionModule(ActionBase):
         return {}
 
     def _requested(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
-        return {"run": journal.request(options["request"], options["run"]), "changed": True}
+        run = journal.request(options["request"], options["run"], dry=self._task.check_mode)
+        flying = [job["id"] for job in (journal.run(run) or {"jobs": ()})["jobs"] if job["outcome"] is None]
+        return {"run": run, "in_flight": flying, "msg": _answer(run, options["request"], flying)}
 
     def _run(self, options: dict[str, Any], task_vars: Mapping[str, Any]) -> int:
         run = options["run"]
@@ -133,6 +146,24 @@ def _read(path: str, run: int | None) -> dict[str, Any]:
         return {"changed": False, "found": False, "journal_run": None, "unfinished": []}
     with Journal(path, create=False) as journal:
         return {"changed": False, "found": True, "journal_run": journal.run(run), "unfinished": journal.unfinished()}
+
+
+def _verdict(journal: Journal, run: int, options: Mapping[str, Any]) -> str:
+    """What the probe has against a job that went well by its own checks; "" for nothing, or no probe."""
+    seen = look(options["probe"])
+    if seen is None:
+        return ""
+    before = journal.progress(run, options["job"]["id"])["job"]["details"].get("probe", {"sent": 0, "failed": 0})
+    return Limit.of(options["max_failed_requests"]).complaint(seen.since(Counts(**before)))
+
+
+def _answer(run: int, request: str, flying: list[str]) -> str:
+    finish = f"{', '.join(flying)} will finish first" if flying else "nothing is in flight"
+    return {
+        "pause": f"Run {run} will pause: nothing new begins until rondo.upgrade.resume; {finish}.",
+        "resume": f"Run {run} will go on.",
+        "abort": f"Run {run} will end: nothing new begins; {finish}.",
+    }[request]
 
 
 def _progress(journal: Journal, run: int, options: dict[str, Any]) -> dict[str, Any]:

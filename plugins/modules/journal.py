@@ -72,10 +72,25 @@ options:
     description: What to ask of the run. Needed by O(state=requested).
     type: str
     choices: [pause, resume, abort]
+  probe:
+    description:
+      - The live state file of a probe, F(state.json) in its directory. Where no probe runs, nothing is asked.
+      - With O(state=begun), its counts are kept with the job.
+      - With O(state=ended) and O(outcome=done), the task fails where more of its requests failed since then than
+        O(max_failed_requests) allows. The job is still in flight then.
+    type: path
+  max_failed_requests:
+    description: How many of the probe's requests may fail, as a number or as a percentage of those sent.
+    type: str
+    default: "0"
+  show:
+    description: Print what O(state=requested) answers.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
-    description: Only reads in check mode.
+    description: Only reads in check mode. O(state=requested) still fails where nothing could be asked.
   diff_mode:
     support: none
     description: Shows no difference.
@@ -109,6 +124,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+verdict:
+  description: What the probe has against the job.
+  returned: state ended, where O(probe) fails it
+  type: str
+in_flight:
+  description: The jobs that will finish in any case.
+  returned: state requested
+  type: list
+  elements: str
 run:
   description: The run's number.
   returned: state started and state requested

@@ -1,10 +1,11 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What reaches a running window from outside: requests that others wrote into the journal, and Ctrl-C.
+"""What reaches a running window from outside: requests that others made in the journal, Ctrl-C, the probe's counts.
 
-Asking costs two stat calls a second: the journal is opened only when its files changed. (SQLite's own data_version
-needs a connection that stays open, and none may stay open where every task is forked from this process.)
+Asking costs two stat calls and one small file a second: the journal is opened only when its files changed. (SQLite's
+own data_version needs a connection that stays open, and none may stay open where every task is forked from this
+process.)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from ._gate import Gate
 from ._journal import Journal, JournalError
 
 ASK_SECONDS = 1.0
@@ -34,7 +36,7 @@ class Window(Protocol):
 class Control:
     """Makes a window obey. Without a journal (`run` is None, as in check mode) only Ctrl-C reaches it.
 
-    `say` shows a line to the person who watches the run.
+    `say` shows a line to the person who watches the run. `gate` says when too many of the probe's requests failed.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class Control:
         run: int | None,
         say: Callable[[str], None],
         *,
+        gate: Gate | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._gate = gate
         self._path = path if run is not None else None
         self._run = run or 0
         self._say = say
@@ -59,12 +63,18 @@ class Control:
         """Pass on what was asked since the last call. A journal that can't be used any more stops the window."""
         if self._interrupted and not self._told:
             self._told = True
-            window.stop("interrupted by Ctrl-C")
+            self._stop(window, "interrupted by Ctrl-C")
             self._say("Interrupted: what is in flight will finish, nothing new begins. Ctrl-C again stops at once.")
         now = self._clock()
-        if self._path is None or now < self._ask_at:
+        if now < self._ask_at:
             return
         self._ask_at = now + ASK_SECONDS
+        if self._gate is not None and (complaint := self._gate.complaint()):
+            self._gate = None
+            self._stop(window, complaint)
+            self._say(f"Stopped: {complaint}. What is in flight will finish, nothing new begins.")
+        if self._path is None:
+            return
         beat = now >= self._beat_at
         signature = self._look()
         if not beat and signature == self._signature:
@@ -110,6 +120,17 @@ class Control:
         finally:
             signal.signal(signal.SIGINT, previous)
 
+    def _stop(self, window: Window, reason: str) -> None:
+        """Stop it, and keep why with the run: for the report, and for `status` from another terminal."""
+        window.stop(reason)
+        if self._path is None:
+            return
+        try:
+            with Journal(self._path, create=False) as journal:
+                journal.summarise(self._run, "stopped", {"reason": reason})
+        except JournalError as error:
+            self._say(str(error))
+
     def _pass_on(self, window: Window, request: str, made_by: str) -> None:
         if request == "pause":
             window.pause()
@@ -118,7 +139,7 @@ class Control:
             window.resume()
             self._say(f"Resumed by {made_by}.")
         else:
-            window.stop(f"aborted by {made_by}")
+            self._stop(window, f"aborted by {made_by}")
             self._say(f"Aborted by {made_by}: what is in flight will finish, nothing new begins.")
 
     def _look(self) -> tuple[Any, ...]:

@@ -336,21 +336,32 @@ class Journal:
 
     # What is asked of a run from another terminal
 
-    def request(self, request: Request, run: int | None = None, owner: Owner | None = None) -> int:
-        """Ask the run that holds the lock (or `run`) to pause, resume or abort; returns the run's id."""
+    def request(
+        self, request: Request, run: int | None = None, owner: Owner | None = None, *, dry: bool = False
+    ) -> int:
+        """Ask the run that holds the lock (or `run`) to pause, resume or abort; returns the run's id.
+
+        Raises JournalError where no such run is in progress, or where nobody is left to hear it. `dry`: only that.
+        """
         if request not in REQUESTS:
             raise JournalError(f"request is {request!r}; it must be one of {', '.join(REQUESTS)}.")
         with self._write("The request could not be made") as db:
-            holder = db.execute("SELECT run FROM lock").fetchone()
-            if holder is None or run not in (None, holder["run"]):
+            holder = db.execute("SELECT runs.* FROM lock JOIN runs ON runs.id = lock.run").fetchone()
+            if holder is None or run not in (None, holder["id"]):
                 raise JournalError(
                     f"{'No run' if run is None else f'Run {run}'} is in progress: there is nothing to {request}."
                 )
-            db.execute(
-                "INSERT INTO requests (run, request, made, made_by) VALUES (?, ?, ?, ?)",
-                (holder["run"], request, self._clock(), str(owner or Owner.of())),
-            )
-        return int(holder["run"])
+            if _owner(holder).alive() is False:
+                raise JournalError(
+                    f"Run {holder['id']} of {_owner(holder)} is no longer in progress, its process is dead: there is "
+                    f"nothing to {request}. The next rondo.upgrade.upgrade or rondo.upgrade.revert takes it over."
+                )
+            if not dry:
+                db.execute(
+                    "INSERT INTO requests (run, request, made, made_by) VALUES (?, ?, ?, ?)",
+                    (holder["id"], request, self._clock(), str(owner or Owner.of())),
+                )
+        return int(holder["id"])
 
     def requests(self, run: int, after: int = 0) -> list[dict[str, Any]]:
         """The requests to a run with an id greater than `after`, oldest first: id, request, made, made_by."""
@@ -396,6 +407,12 @@ class Journal:
                 "summaries": {summary["name"]: json.loads(summary["content"]) for summary in summaries},
                 "requests": self.requests(row["id"]),
             }
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs, the last one first, each as `run` gives it."""
+        with self._errors("read"):
+            numbers = [row["id"] for row in self._db.execute("SELECT id FROM runs ORDER BY id DESC")]
+        return [found for number in numbers if (found := self.run(number)) is not None]
 
     def durations(self) -> dict[tuple[str, str, str], list[float]]:
         """Seconds that jobs took, by (kind, service, host), oldest first; only those that were done."""

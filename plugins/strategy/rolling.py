@@ -30,6 +30,8 @@ description:
   - It reads three variables of the play. C(upgrade_plan) is the plan. C(upgrade_journal) is the journal's path, and
     C(upgrade_run) the run's number in it (by default that of C(localhost)); without them no other terminal reaches
     the window.
+  - C(upgrade_probe_state) is the live state file of a probe. When more of its requests failed since the play began than
+    C(upgrade_max_failed_requests) allows (a number or a percentage, default 0), nothing new begins.
   - When more jobs failed than the plan permits, nothing new begins, what is in flight finishes, and the jobs that
     never began are listed. Ctrl-C does the same; a second one stops at once.
   - C(run_once), C(throttle), C(any_errors_fatal), C(max_fail_percentage), C(serial), C(pause), C(add_host) and the
@@ -52,6 +54,7 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils import _core_compat 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils import _unsupported as unsupported
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._admission import Admission
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._control import Control
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._gate import Gate, Limit, LimitError
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._window import Window
 
 display = Display()
@@ -76,7 +79,10 @@ class StrategyModule(FreeStrategy):
                 "Plan again with the same --limit, or run without one."
             )
         self._control = Control(
-            variables.evaluate("upgrade_journal | default(none, true)"), variables.evaluate(RUN), self._say
+            variables.evaluate("upgrade_journal | default(none, true)"),
+            variables.evaluate(RUN),
+            self._say,
+            gate=self._gate(variables),
         )
         self._window = Window.from_plan(plan)
         self._admission = Admission(self._window, view, self._control.failed)
@@ -100,6 +106,14 @@ class StrategyModule(FreeStrategy):
             # Without any host free would announce that it ran out of them; these have nothing left to do.
             hosts = [host for host in self._admission.over if not self._view.unreachable(host)]
         return [self._view.host(host) for host in hosts]
+
+    @staticmethod
+    def _gate(variables):
+        try:
+            limit = Limit.of(variables.evaluate("upgrade_max_failed_requests | default(0, true)"))
+        except LimitError as error:
+            raise AnsibleError(f"{error}. Nothing was begun.") from error
+        return Gate(variables.evaluate("upgrade_probe_state | default(none, true)"), limit)
 
     def _startable(self, hosts):
         """The busy hosts, and as many of the others as there are workers: free would do nothing but wait for one."""

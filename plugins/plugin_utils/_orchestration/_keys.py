@@ -124,6 +124,7 @@ FLEET: Mapping[str, Key] = {
     "upgrade_max_hosts_out": Key(count(1)),
     "upgrade_stage_bandwidth": Key(rate),
     "upgrade_max_failures": Key(count(), 0),
+    "upgrade_max_failed_requests": Key(count_or_percent(), 0),
     "upgrade_on_failure": Key(one_of("stop", "revert"), "stop"),
     "upgrade_directory": Key(_directory, "build"),
 }

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,6 +77,39 @@ def test_a_run(playbook: Playbook) -> None:
     # Recorded for this process: the tests' own has no parent that forked it as ansible-playbook does its workers.
     assert f"(process {os.getpid()})" in read["journal_run"]["owner"]
     assert playbook("closed")["lost"] == []
+
+
+def test_a_job_that_the_probe_speaks_against_does_not_end_well(playbook: Playbook, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+
+    def seen(sent: int, failed: int) -> None:
+        state.write_text(json.dumps({"running": True, "pid": os.getpid(), "sent": sent, "failed": failed}))
+
+    playbook.variables["upgrade_run"] = playbook("started", plan={"jobs": [JOB, OTHER]})["run"]
+    seen(100, 5)
+    begun = playbook("begun", job=JOB, probe=str(state))
+    assert begun["job"]["details"] == {"probe": {"sent": 100, "failed": 5}}
+    seen(200, 7)
+    refused = playbook("ended", job=JOB, outcome="done", probe=str(state), max_failed_requests="1")
+    assert refused["failed"] is True
+    assert refused["verdict"].startswith("2 of 100 requests of the probe failed")
+    assert playbook("read")["journal_run"]["jobs"][0]["outcome"] is None
+    assert "failed" not in playbook("ended", job=JOB, outcome="done", probe=str(state), max_failed_requests="2")
+    # One that failed by itself is recorded whatever the probe says.
+    playbook("begun", job=OTHER)
+    seen(300, 99)
+    assert "failed" not in playbook("ended", job=OTHER, outcome="failed", probe=str(state))
+
+
+def test_a_request_is_answered(playbook: Playbook) -> None:
+    playbook.variables["upgrade_run"] = playbook("started", plan={"jobs": [JOB]})["run"]
+    playbook("begun", job=JOB)
+    asked = playbook("requested", request="pause")
+    assert asked["in_flight"] == [JOB["id"]]
+    assert asked["msg"].startswith("Run 1 will pause") and f"{JOB['id']} will finish first" in asked["msg"]
+    playbook.check = True
+    assert playbook("requested", request="abort")["changed"] is True
+    assert [row["request"] for row in playbook("read")["journal_run"]["requests"]] == ["pause"]
 
 
 def test_check_mode_only_reads(playbook: Playbook) -> None:

@@ -81,6 +81,39 @@ def test_an_unchanged_journal_is_not_opened(scene: Scene, monkeypatch: pytest.Mo
     assert scene.said == []
 
 
+class Closing:
+    """A gate that closes at its second look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def complaint(self) -> str:
+        self.looks += 1
+        return "3 of 100 requests failed" if self.looks > 1 else ""
+
+
+def test_failed_requests_stop_the_window_once_and_the_journal_keeps_why(scene: Scene) -> None:
+    gate = Closing()
+    scene.control = Control(str(scene.path), scene.run, scene.said.append, gate=gate, clock=lambda: scene.now)  # type: ignore[arg-type]
+    assert scene.obey() == []
+    assert scene.obey(0.1) == []
+    assert scene.obey() == ["stop: 3 of 100 requests failed"]
+    assert scene.obey() == []
+    assert gate.looks == 2
+    assert [line.split()[0] for line in scene.said] == ["Stopped:"]
+    with Journal(scene.path) as journal:
+        assert (journal.run() or {})["summaries"]["stopped"] == {"reason": "3 of 100 requests failed"}
+
+
+def test_failed_requests_stop_a_window_without_a_journal_too() -> None:
+    window, now = Recorder(), [0.0]
+    control = Control(None, None, lambda line: None, gate=Closing(), clock=lambda: now[0])  # type: ignore[arg-type]
+    for _turn in range(3):
+        now[0] += _control.ASK_SECONDS
+        control.obey(window)
+    assert window.told == ["stop: 3 of 100 requests failed"]
+
+
 def test_the_heartbeat_goes_on(scene: Scene) -> None:
     with Journal(scene.path) as journal:
         before = (journal.run() or {})["heartbeat"]

@@ -227,6 +227,23 @@ def test_takeover_does_not_spare_a_live_run(path: Path) -> None:
             journal.start_run(PLAN, takeover=True)
 
 
+def test_a_request_to_a_run_whose_process_is_dead_says_so(path: Path) -> None:
+    with Journal(path) as journal:
+        run = journal.start_run(PLAN, dead())
+        with pytest.raises(JournalError, match=f"Run {run} of .* its process is dead"):
+            journal.request("pause")
+        assert journal.requests(run) == []
+
+
+def test_a_request_can_be_tried_without_making_it(path: Path) -> None:
+    with Journal(path) as journal:
+        with pytest.raises(JournalError, match="No run is in progress"):
+            journal.request("abort", dry=True)
+        run = journal.start_run(PLAN)
+        assert journal.request("abort", dry=True) == run
+        assert journal.requests(run) == []
+
+
 def test_requests_reach_the_run_that_holds_the_lock(path: Path) -> None:
     with Journal(path) as journal:
         with pytest.raises(JournalError, match="nothing to pause"):

@@ -102,6 +102,7 @@ def test_every_key_is_read() -> None:
         "upgrade_max_hosts_out": "25",
         "upgrade_stage_bandwidth": "100MB/s",
         "upgrade_max_failures": 3,
+        "upgrade_max_failed_requests": "0.5%",
         "upgrade_on_failure": "revert",
         "upgrade_directory": "build",
     }
