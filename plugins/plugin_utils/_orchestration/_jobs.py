@@ -7,9 +7,10 @@ Jobs of one service that may run side by side form a *phase*. A service is a cha
 
     expand -> canary (one job each) -> unfinished -> replace -> last -> migrate -> contract
 
-of which only those with jobs exist; `unfinished` holds what an earlier run left in flight, `last` the active member of an active/passive service, or the balancer that
-holds the VIP. `depends_on` joins chains: the first phase of a dependant waits for the last phase of what it needs.
-So precedence costs a handful of edges per service, never one per pair of instances.
+of which only those with jobs exist; `unfinished` holds what an earlier run left in flight, `last` the active member of
+an active/passive service, or the balancer that holds the VIP. `depends_on` joins chains: the first phase of a dependant
+waits for the last phase of what it needs. So precedence costs a handful of edges per service, never one per pair of
+instances.
 """
 
 from __future__ import annotations
