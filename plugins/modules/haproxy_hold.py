@@ -79,10 +79,10 @@ options:
     default: 256
   bytes_per_request:
     description:
-      - What one waiting request takes inside HAProxy. The default was measured for small HTTP/1 requests; TLS and
-        bodies cost more.
+      - What one waiting request takes as HAProxy counts it. The default was measured for small HTTP/1 requests, with
+        buffers of 16 KiB (C(tune.bufsize)), of which half or less becomes resident. TLS and bodies cost more.
     type: int
-    default: 7400
+    default: 21000
   rate:
     description:
       - Requests a second that are expected. The mean that the balancer has measured in the last ten seconds counts if
@@ -212,7 +212,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 way:
-  description: How the service is held, V(lua) or V(maxconn); V(none) where neither is possible (only with O(state=status)).
+  description: How the service is held, V(lua) or V(maxconn). V(none) where nothing is held and there is no Lua action.
   returned: success
   type: str
 hold:
@@ -224,7 +224,9 @@ hold:
       description: V(off), V(on), or V(releasing) while those that waited go in their order.
       type: str
     ended:
-      description: How the last hold ended. V(off) (released), V(deadline), V(max_waiting), V(max_memory), V(never) or V(-).
+      description:
+        - How the last hold ended. V(off) (it was released), V(deadline), V(max_waiting) or V(max_memory).
+        - V(-) while it lasts, V(never) if there was none since HAProxy started.
       type: str
     age:
       description: Seconds that the hold has lasted.
@@ -272,7 +274,7 @@ prediction:
     seconds: 2.0
     waiting: 100
     longest_wait: 2.12
-    memory: 740000
+    memory: 2100000
 arithmetic:
   description: Every number that bounds the hold.
   returned: O(state=held)
@@ -303,6 +305,7 @@ import socket
 import ssl
 import threading
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
@@ -317,6 +320,7 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import (
     parse_stat,
 )
 from ansible_collections.rondo.upgrade.plugins.module_utils._hold import (
+    BYTES_PER_REQUEST,
     HoldError,
     available_memory,
     bounds,
@@ -437,8 +441,8 @@ class Hold:
         timeouts = {name: float(value) for name, value in params["timeouts"].items()}
         if params["config"]:
             for path in config_files(params["config"]):
-                with open(path, encoding="utf-8", errors="replace") as stream:
-                    timeouts.update(client_timeouts(stream.read(), params["frontends"]))
+                text = Path(path).read_text(encoding="utf-8", errors="replace")
+                timeouts.update(client_timeouts(text, params["frontends"]))
         if way == "maxconn":
             # They wait in the kernel: nothing of HAProxy's is taken, and its own timeouts do not run yet.
             timeouts = {name: value for name, value in timeouts.items() if not name.startswith("timeout client of ")}
@@ -478,7 +482,9 @@ class Hold:
         self.guard()
         answer = ask(self.balancer.address, "rondo hold %s %s" % (self.service, words), self.balancer.timeout).strip()
         if not answer.startswith("ok"):
-            raise HoldError("%s: `rondo hold %s %s` answered: %s" % (self.balancer.address, self.service, words, answer))
+            raise HoldError(
+                "%s: `rondo hold %s %s` answered: %s" % (self.balancer.address, self.service, words, answer)
+            )
 
     def hold(self, most, owner):
         params = self.params
@@ -519,16 +525,14 @@ class Hold:
 
 def machine_memory():
     try:
-        with open("/proc/meminfo", encoding="ascii") as stream:
-            return available_memory(stream.read())
+        return available_memory(Path("/proc/meminfo").read_text(encoding="ascii"))
     except OSError:
         return None
 
 
 def somaxconn():
     try:
-        with open("/proc/sys/net/core/somaxconn", encoding="ascii") as stream:
-            return int(stream.read())
+        return int(Path("/proc/sys/net/core/somaxconn").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return 0
 
@@ -601,7 +605,9 @@ def run_self_test(hold, test):
             hold.tell("untest " + token)
     thread.join(patience)
     if not answers:
-        raise HoldError("self_test: the request to %s was not answered within %g s of its release" % (test["url"], patience))
+        raise HoldError(
+            "self_test: the request to %s was not answered within %g s of its release" % (test["url"], patience)
+        )
     if not isinstance(answers[0], int) or answers[0] in (502, 503, 504):
         raise HoldError("self_test: the request to %s was released and answered: %s" % (test["url"], answers[0]))
     return {"held": True, "status": answers[0], "seconds": round(time.monotonic() - began, 3)}
@@ -689,10 +695,11 @@ def shown_by_maxconn(there):
     }
 
 
-def state_released(module, hold):
+def state_released(module, hold, owner):
     """(changed, results)."""
     there = hold.by_maxconn.read()
     if there is not None:
+        refuse_another_owner(hold, there["owner"], owner)
         if not module.check_mode:
             hold.guard()
             hold.by_maxconn.switch_off()
@@ -703,12 +710,20 @@ def state_released(module, hold):
         raise HoldError("%s: %s" % (hold.balancer.address, hold.no_lua()))
     status = hold.status()
     changed = status.state == "on"
+    if changed:
+        refuse_another_owner(hold, status.owner, owner)
     if not module.check_mode:
         if changed:
             hold.tell("off")
         changed = bool(hold.release_in_old_workers()) or changed
         status = hold.wait_until_off()
     return changed, {"way": "lua", "hold": status.shown()}
+
+
+def refuse_another_owner(hold, holder, owner):
+    """Who has no owner's name, such as a person in need, may release any hold."""
+    if owner not in ("-", holder) and holder != "-":
+        raise HoldError("%s: %s is held by %s, not by %s" % (hold.balancer.address, hold.service, holder, owner))
 
 
 def state_status(hold):
@@ -739,7 +754,7 @@ def main():
             "retry_after": {"type": "int", "default": 1},
             "max_waiting": {"type": "int"},
             "max_memory": {"type": "int", "default": 256},
-            "bytes_per_request": {"type": "int", "default": 7400},
+            "bytes_per_request": {"type": "int", "default": BYTES_PER_REQUEST},
             "rate": {"type": "float", "default": 0},
             "timeouts": {"type": "dict", "default": {}},
             "config": {"type": "path"},
@@ -801,7 +816,7 @@ def main():
                 if params["state"] == "held":
                     changed, results = state_held(module, hold, owner)
                 else:
-                    changed, results = state_released(module, hold)
+                    changed, results = state_released(module, hold, owner)
     except (HaproxyError, FenceError, HoldError) as error:
         module.fail_json(msg=str(error), changed=changed)
     except OSError as error:

@@ -39,7 +39,7 @@ local STEP_MS, LONGEST_STEP_MS, WAITING_PER_MS = 20, 250, 10
 local SPREAD_MS, SPACING_MS = 1000, 1
 
 -- A clock that jumps (NTP, a paused machine) counts at most this much at once.
-local LARGEST_TICK_MS, TICK_MS = 1000, 50
+local LARGEST_TICK_MS, TICK_MS, LOOK_MS = 1000, 50, 200
 
 local TESTS_AT_MOST, TEST_SECONDS_AT_MOST = 4, 60
 local RATE_SECONDS = 10
@@ -120,8 +120,17 @@ local function watch(service)
         service.age_ms = service.age_ms + passed
         if service.state == "on" then
             service.left_ms = service.left_ms - passed
-            local used = memory() - service.memory_before
-            if used > service.memory then service.memory = used end
+            local used = 0
+            if service.age_ms >= service.next_look_ms then
+                service.next_look_ms = service.age_ms + LOOK_MS
+                used = memory() - service.memory_before
+                if used > service.memory then
+                    -- Some of it may be garbage.
+                    collectgarbage()
+                    used = memory() - service.memory_before
+                    service.memory = math.max(service.memory, used)
+                end
+            end
             if service.left_ms <= 0 then
                 finish(service, service.action, "deadline")
             elseif service.max_memory > 0 and used >= service.max_memory then
@@ -317,7 +326,8 @@ local function switch_on(service, span, action, words)
     service.held, service.released, service.rejected = 0, 0, 0
     service.greatest, service.longest, service.memory, service.age_ms = 0, 0, 0, 0
     service.waiting, service.oldest, service.tail, service.since = 0, 1, 1, {}
-    service.memory_before = memory()
+    collectgarbage()
+    service.memory_before, service.next_look_ms = memory(), 0
     service.left_ms = math.ceil(span * 1000)
     service.ended = "-"
     service.hold = service.hold + 1

@@ -470,10 +470,11 @@ class HoldLab(Lab):
 
 
 @contextlib.contextmanager
-def hold_lab_of(version: str) -> Iterator[HoldLab]:
+def hold_lab_of(version: str, configuration: str = HOLD_CONFIGURATION) -> Iterator[HoldLab]:
     home = Path(tempfile.mkdtemp(prefix="rhx-", dir="/tmp"))
     home.chmod(0o755)
     lab = HoldLab(home, version)
+    lab.configuration = configuration
     lab.pool = ThreadPoolExecutor(64)
     try:
         lab.start()
@@ -500,6 +501,15 @@ def hold_lab(shared_hold_lab: HoldLab) -> Iterator[HoldLab]:
 @pytest.fixture
 def second_hold_lab(hold_lab: HoldLab) -> Iterator[HoldLab]:
     with hold_lab_of(hold_lab.version) as lab:
+        yield lab
+
+
+@pytest.fixture(params=VERSIONS)
+def plain_lab(request: pytest.FixtureRequest, images: None) -> Iterator[HoldLab]:
+    """A balancer that can't hold yet."""
+    words = ("rondo_hold", "RONDO_HOLD", "inspect-delay")
+    lines = [line for line in HOLD_CONFIGURATION.splitlines(True) if not any(word in line for word in words)]
+    with hold_lab_of(request.param, "".join(lines)) as lab:
         yield lab
 
 
