@@ -342,7 +342,17 @@ PLAYBOOK = """
   gather_facts: false
   tasks:
     - include_role: {{name: rondo.upgrade.hold}}
-    - copy: {{content: "{{{{ hold_summary | default({{}}) | to_json }}}}", dest: "{home}/summary.json"}}
+      vars: {{hold_state: installed}}
+    - set_fact: {{first: "{{{{ hold_written }}}}"}}
+    - include_role: {{name: rondo.upgrade.hold}}
+      vars: {{hold_state: installed}}
+    - assert: {{that: [first is changed, hold_written is not changed, hold_lua_copied is not changed]}}
+    - include_role: {{name: rondo.upgrade.hold}}
+      vars: {{hold_state: held, hold_deadline: {never}, hold_force: true}}
+    - wait_for: {{path: "{home}/go", timeout: 240}}
+    - include_role: {{name: rondo.upgrade.hold}}
+      vars: {{hold_state: released}}
+    - copy: {{content: "{{{{ hold_summary | to_json }}}}", dest: "{home}/summary.json"}}
 """
 
 
@@ -352,32 +362,21 @@ def test_the_role_installs_holds_on_all_balancers_and_releases(plain_lab: HoldLa
     refused = lab.hold("held", deadline=5)
     assert refused["failed"] and "HAProxy has no command `rondo hold`" in refused["msg"]
     (lab.home / "hosts.yml").write_text(INVENTORY.format(home=lab.home, container=lab.container, python=sys.executable))
-    (lab.home / "play.yml").write_text(PLAYBOOK.format(home=lab.home))
-
-    def play(state: str, *more: str) -> str:
-        done = subprocess.run(
-            [
-                Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.yml", "-e", f"hold_state={state}",
-                *more, "play.yml",
-            ],
-            cwd=lab.home, capture_output=True, text=True, check=False, timeout=600,
-            env={**os.environ, **ENVIRONMENT},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    assert "changed=" in play("installed")
-    assert lab.get()[0] == 200
-    installed = lab.config.read_text()
-    before = lab.cli("show info").split("Pid: ")[1].split()[0]
-    play("installed")
-    assert lab.config.read_text() == installed
-    assert lab.cli("show info").split("Pid: ")[1].split()[0] == before
-
-    play("held", "-e", f"hold_deadline={NEVER}", "-e", "hold_force=true")
-    waiting = lab.requests(5, frontend="external")
-    lab.waiting(5)
-    play("released")
+    (lab.home / "play.yml").write_text(PLAYBOOK.format(home=lab.home, never=NEVER))
+    playing = subprocess.Popen(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.yml", "play.yml"],
+        cwd=lab.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **ENVIRONMENT},
+    )  # fmt: skip
+    try:
+        wait_for(lambda: playing.poll() is not None or "state=on" in lab.cli("rondo hold", quiet=True), "the hold")
+        assert playing.poll() is None, playing.communicate()[0]
+        waiting = lab.requests(5, frontend="external")
+        lab.waiting(5)
+        (lab.home / "go").touch()
+        said = playing.communicate(timeout=240)[0]
+    finally:
+        playing.kill()
+    assert playing.returncode == 0, said
     assert answers(waiting) == [(200, None)] * 5
     summary = json.loads((lab.home / "summary.json").read_text())
     assert (summary["held"], summary["greatest"], summary["rejected"], summary["ended"]) == (5, 5, 0, ["off"])
