@@ -1,0 +1,68 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The callback `strike`: at the start of one task of one job it kills the run, or runs a command. For tests only.
+
+RONDO_STRIKE is JSON: role, task (the place), kind (of the job), spare (ids of jobs to leave alone), mark (a file in which
+it says where it struck), and either `kill_after` (seconds) or `command` (a list; {host} is the job's host, {earlier}
+the host of the first job that this run began).
+"""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: strike
+type: notification
+short_description: Strike a run at one step of a job
+description:
+  - Kills the run's process group with SIGKILL, or runs a command, when a given task of a given job starts.
+"""
+
+import json
+import os
+import subprocess
+
+from ansible.plugins.callback import CallbackBase
+
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "strike"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self, *words, **options):
+        super().__init__(*words, **options)
+        self._strike = json.loads(os.environ.get("RONDO_STRIKE", "null"))
+        self._earlier = ""
+
+    def v2_runner_on_start(self, host, task):
+        """Called in the controller's own process, just before it forks the task's worker."""
+        strike = self._strike
+        job = task.get_vars().get("upgrade_job")
+        if strike is None or job is None:
+            return
+        self._earlier = self._earlier or host.get_name()
+        place = (task._role.get_name() if task._role else "", task.name)
+        if place != (strike["role"], strike["task"]) or job["kind"] != strike["kind"] or job["id"] in strike["spare"]:
+            return
+        self._strike = None
+        with open(strike["mark"], "w", encoding="utf-8") as mark:
+            json.dump({"id": str(job["id"]), "host": host.get_name()}, mark)
+        if "command" in strike:
+            names = {"{host}": host.get_name(), "{earlier}": self._earlier}
+            command = strike["command"]
+            for pattern, name in names.items():
+                command = [word.replace(pattern, name) for word in command]
+            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+            return
+        # From outside of the group: nothing in here gets a chance to tidy up.
+        executioner = subprocess.Popen(
+            ["/bin/sh", "-c", f"sleep {strike['kill_after']}; kill -KILL -{os.getpgrp()}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        if not strike["kill_after"]:
+            executioner.wait()
