@@ -223,6 +223,8 @@ class Lab:
             "haproxy", "-W", "-db", "-S", f"{self.master},mode,666", "-f", str(self.config),
         )  # fmt: skip
         until(self.all_up, "both servers up in both backends")
+        # The worker may answer already while its master still starts; until then the signal to reload is lost.
+        until(self.master_up, "the master")
 
     def close(self) -> None:
         for application in self.applications.values():
@@ -252,6 +254,17 @@ class Lab:
             if quiet:
                 return ""
             raise
+
+    def master_up(self) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX) as link:
+                link.settimeout(PATIENCE)
+                link.connect(self.master)
+                link.sendall(b"show proc\n")
+                link.shutdown(socket.SHUT_WR)
+                return b" worker " in b"".join(iter(lambda: link.recv(65536), b""))
+        except OSError:
+            return False
 
     def status(self, backend: str, name: str) -> str:
         for line in self.cli("show stat", quiet=True).splitlines():

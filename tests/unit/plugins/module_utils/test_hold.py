@@ -201,10 +201,7 @@ def test_an_owner_becomes_one_word() -> None:
 def test_the_lua_action_lets_go_as_the_arithmetic_says() -> None:
     lua = Path(__file__).resolve().parents[4] / "roles" / "hold" / "files" / "rondo_hold.lua"
     text = lua.read_text(encoding="utf-8")
-    assert "STEP_MS, LONGEST_STEP_MS, WAITING_PER_MS = %d, %d, %d\n" % (
-        STEP_SECONDS * 1000,
-        LONGEST_STEP_SECONDS * 1000,
-        WAITING_PER_STEP_SECOND / 1000,
-    ) in text  # fmt: skip
+    step, longest, waiting = STEP_SECONDS * 1000, LONGEST_STEP_SECONDS * 1000, WAITING_PER_STEP_SECOND / 1000
+    assert f"STEP_MS, LONGEST_STEP_MS, WAITING_PER_MS = {step:.0f}, {longest:.0f}, {waiting:.0f}\n" in text
     assert f"SPREAD_MS, SPACING_MS = {SPREAD_SECONDS * 1000:.0f}, {SPACING_SECONDS * 1000:.0f}\n" in text
     assert f"PROTOCOL = {PROTOCOL}\n" in text
