@@ -47,9 +47,11 @@ class ActionModule(UpgradeAction):
         ).to_dict()
         if options["plan"]:
             _refuse(Path(options["plan"]).expanduser(), plan)
-        last = _plan_file.last(directory / PLAN)
+        # A way back is no next version of the plan: it has a folder of its own.
+        file = directory / ("revert" if source.back else PLAN.parent) / PLAN.name
+        last = _plan_file.last(file)
         changes = difference(last, plan) if last else []
-        files = self._files(directory, options["export"], plan)
+        files = self._files(file, options["export"], plan)
         if not self._task.check_mode:
             for path, content in files.items():
                 _plan_file.write(path, content)
@@ -65,17 +67,23 @@ class ActionModule(UpgradeAction):
             "jobs": jobs,
             "hosts": list(jobs),
             "images": images,
-            "page": _page.page(plan, changes if self._task.diff else ()),
+            "page": _page.page(plan, changes if self._task.diff else (), back=source.back is not None),
             "differences": changes,
             "diff": {"prepared": "".join(f"{change}\n" for change in changes)},
             "files": [str(path) for path in files],
             "journal": str(directory / JOURNAL),
+            "probe_state": self._probe_state(directory, variables),
         }
 
+    def _probe_state(self, directory: Path, variables: Mapping[str, Any]) -> str:
+        """Where a probe writes its live counts: `upgrade_probe_state`, else where role probe has them."""
+        given = self._templar.template(variables.get("upgrade_probe_state") or "")
+        return str(Path(str(given)).expanduser().absolute() if given else directory / "probe" / "state.json")
+
     @staticmethod
-    def _files(directory: Path, export: str | None, plan: Mapping[str, Any]) -> dict[Path, str]:
+    def _files(file: Path, export: str | None, plan: Mapping[str, Any]) -> dict[Path, str]:
         text = _plan_file.text(plan)
-        files = {directory / PLAN: text, directory / "plan" / "plan.svg": _picture.picture(plan)}
+        files = {file: text, file.with_suffix(".svg"): _picture.picture(plan)}
         if export:
             book = Path(export).expanduser().absolute()
             beside = book.with_name(f"{book.stem}.plan.json")

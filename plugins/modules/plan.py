@@ -94,6 +94,12 @@ files:
   returned: success
   type: list
   elements: str
+probe_state:
+  description:
+    - Where a probe that runs meanwhile writes its live counts. The variable C(upgrade_probe_state), else where role
+      C(rondo.upgrade.probe) has it.
+  returned: success
+  type: str
 journal:
   description: Path of the journal that belongs to O(directory).
   returned: success

@@ -23,6 +23,7 @@ from ._orchestration._keys import FLEET
 from ._orchestration._model import Artifact, Cluster, Instance, InstanceState, JobKind, State
 from ._orchestration._spec import Problem
 from ._page import count, some
+from ._revert import VARIABLE, Back, facts_of, turned
 
 ROOT = "upgrade_services"
 FACTS = ("observe_containers", "observe_packages", "observe_host_image", "observe_haproxy", "observe_schema")
@@ -34,7 +35,8 @@ Facts = Mapping[str, Mapping[str, Any]]
 class Source:
     """What Ansible knows, as plain values. `facts`: by host, those of `FACTS` that it has.
 
-    `undefined`: templates of the declaration that could not be resolved on the host that they are for.
+    `undefined`: templates of the declaration that could not be resolved on the host that they are for. `back`: the way
+    back, where an upgrade is to be taken back.
     """
 
     declaration: Mapping[str, Any]
@@ -42,9 +44,14 @@ class Source:
     inventory: Inventory
     facts: Facts
     undefined: tuple[Problem, ...] = ()
+    back: Back | None = None
 
     def cluster(self) -> Cluster:
-        """The declared cluster. Raises DeclarationError with everything that is wrong."""
+        """The cluster as it should become. Raises DeclarationError with everything that is wrong in its declaration."""
+        return self.declared() if self.back is None else turned(self.declared(), self.back)
+
+    def declared(self) -> Cluster:
+        """The declared cluster, whichever way it goes. Raises DeclarationError."""
         try:
             cluster = parse(self.declaration, self.inventory, fleet=self.fleet)
         except DeclarationError as error:
@@ -67,6 +74,14 @@ def source(variables: Mapping[str, Any], templar: Templar) -> Source:
 
     Raises DeclarationError where `upgrade_services` is not there at all.
     """
+    found = _declared(variables, templar)
+    if VARIABLE not in variables:
+        return found
+    back = Back(**plain(templar.template(variables[VARIABLE])))
+    return replace(found, facts=facts_of(found.facts, found.declared(), back), back=back)
+
+
+def _declared(variables: Mapping[str, Any], templar: Templar) -> Source:
     groups = {str(name): tuple(str(host) for host in hosts) for name, hosts in variables["groups"].items()}
     fleet = {
         str(name): None for name in variables if str(name).startswith("upgrade_") and name not in (ROOT, "upgrade_plan")

@@ -46,8 +46,9 @@ def some(names: Sequence[str], most: int = _MOST_NAMES) -> str:
     return f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
-def page(plan: Mapping[str, Any], difference: Sequence[str] = ()) -> str:
-    """The page of a plan (plan.json's values). `difference`: what changed since the last plan, as sentences."""
+def page(plan: Mapping[str, Any], difference: Sequence[str] = (), *, back: bool = False) -> str:
+    """The page of a plan (plan.json's values). `difference`: what changed since the last plan, as sentences; `back`:
+    the plan takes an upgrade back."""
     sections = [
         list(_summary(plan)),
         _listed("STANDS IN THE WAY", plan["obstacles"]),
@@ -56,10 +57,10 @@ def page(plan: Mapping[str, Any], difference: Sequence[str] = ()) -> str:
         list(_timeline(plan)),
         list(_forecast(plan)),
         _listed("RISKS", plan["risks"]),
-        _listed("POINT OF NO RETURN", [f"no way back after: {job}" for job in plan["point_of_no_return"]]),
+        _listed("POINT OF NO RETURN", _no_return(plan)),
         _listed("NOTES", plan["notes"]),
         list(_done(plan)),
-        list(_next(plan)),
+        list(_next(plan, "rondo.upgrade.revert" if back else "rondo.upgrade.upgrade")),
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines)
 
@@ -190,12 +191,20 @@ def _done(plan: Mapping[str, Any]) -> Iterator[str]:
         yield from wrapped(some(plan["done"]), "  ")
 
 
-def _next(plan: Mapping[str, Any]) -> Iterator[str]:
+def _no_return(plan: Mapping[str, Any]) -> list[str]:
+    return [
+        f"no way back after: {job}, if it finds anything to remove; until then rondo.upgrade.revert takes all back"
+        for job in plan["point_of_no_return"]
+    ]
+
+
+def _next(plan: Mapping[str, Any], playbook: str) -> Iterator[str]:
     yield "NEXT"
     if plan["obstacles"]:
         yield from wrapped("Remove what stands in the way, then plan again: ansible-playbook rondo.upgrade.plan", "  ")
     elif plan["jobs"]:
-        yield from wrapped("Carry it out: ansible-playbook rondo.upgrade.upgrade", "  ")
-        yield from wrapped("As a plain playbook to review or run: add -e upgrade_export=FILE", "  ")
+        yield from wrapped(f"Carry it out: ansible-playbook {playbook}", "  ")
+        if playbook == "rondo.upgrade.upgrade":
+            yield from wrapped("As a plain playbook to review or run: add -e upgrade_export=FILE", "  ")
     else:
         yield from wrapped("Check that it really is so: ansible-playbook rondo.upgrade.verify", "  ")

@@ -52,7 +52,7 @@ def report(
     begun = {job["id"] for job in jobs}
     left = [name for name in planned if name not in begun]
     counted_by = counts(probe_source(probe), haproxy_source(haproxy))
-    reasons = list(_reasons(jobs, left, probe, counted_by, differences))
+    reasons = list(_reasons(jobs, left, _stopped(run), probe, counted_by, differences))
     content = {
         "schema": SCHEMA,
         "verdict": "failed" if reasons else "clean" if probe else "done",
@@ -107,6 +107,7 @@ def _sum(table: Mapping[str, Any], key: str) -> int:
 def _reasons(
     jobs: Sequence[Mapping[str, Any]],
     left: Sequence[str],
+    stopped: str,
     probe: Mapping[str, Any] | None,
     counted_by: Mapping[str, Any],
     differences: Sequence[str],
@@ -116,13 +117,18 @@ def _reasons(
             why = job["details"].get("reason")
             yield f"{job['id']}: {job['outcome'] or 'in flight'}{f' ({why})' if why else ''}"
     if left:
-        yield f"never begun: {some(left)}"
+        yield f"never begun{f' ({stopped})' if stopped else ''}: {some(left)}"
     if differences:
         yield f"{count(len(differences), 'difference')} from what is declared"
     if probe and probe["failed"]:
         yield f"{probe['failed']} of {probe['sent']} requests failed"
     if counted_by["agree"] is False:
         yield counted_by["note"]
+
+
+def _stopped(run: Mapping[str, Any] | None) -> str:
+    """Why the run was stopped before its end, where somebody or something stopped it."""
+    return str(((run or {}).get("summaries") or {}).get("stopped", {}).get("reason", ""))
 
 
 def _makespan(jobs: Sequence[Mapping[str, Any]]) -> float:
