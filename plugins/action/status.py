@@ -8,27 +8,61 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.utils.display import Display
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils import _cluster, _status
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._action import UpgradeAction, journal
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._model import State
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._quantities import parse_duration
 
 
 class ActionModule(UpgradeAction):
     """Thin: rows from the brain's state, the run from the journal."""
 
-    OPTIONS = {"format": {"type": "str", "choices": ["text", "json"], "default": "text"}}
+    OPTIONS = {
+        "format": {"type": "str", "choices": ["text", "json"], "default": "text"},
+        "watch": {"type": "str", "default": ""},
+    }
 
     def act(self, options: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         source = self.source(variables)
         cluster = source.cluster()
+        directory = self.directory(options, variables)
+        if options["watch"]:
+            return self._watch(directory, options)
         state = _cluster.state(cluster, source.facts)
-        kept = journal(self.directory(options, variables))
-        run = None
-        if kept is not None:
-            with kept:
-                run = _status.run_row(kept.run(), time.time())
-        data = {"instances": _status.rows(cluster, state), "obstacles": list(state.obstacles), "run": run}
-        text = options["format"] == "text"
-        page = _status.page(data["instances"], state, run) if text else json.dumps(data, indent=2, ensure_ascii=False)
-        return {**data, "page": page}
+        data = {"instances": _status.rows(cluster, state), "obstacles": list(state.obstacles), "run": _run(directory)}
+        return {**data, "page": _page(data, state, options["format"])}
+
+    @staticmethod
+    def _watch(directory: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Only what the journal holds, again and again until the run has ended: no host is asked for it."""
+        every = parse_duration(options["watch"])
+        if not every:
+            raise AnsibleActionFail(f"watch: {options['watch']!r} is no duration; write such as 2s")
+        while True:
+            data = {"instances": [], "obstacles": [], "run": _run(directory)}
+            page = _page(data, State(), options["format"])
+            if data["run"] is None or data["run"]["ended"] is not None:
+                return {**data, "page": page}
+            clock = "" if options["format"] == "json" else f"{time.strftime('%H:%M:%S')} "
+            Display().display(f"{clock}{page}\n" if clock else page)
+            time.sleep(every)
+
+
+def _run(directory: Path) -> dict[str, Any] | None:
+    kept = journal(directory)
+    if kept is None:
+        return None
+    with kept:
+        return _status.run_row(kept.run(), time.time())
+
+
+def _page(data: Mapping[str, Any], state: State, form: str) -> str:
+    if form == "json":
+        return json.dumps(data, indent=2, ensure_ascii=False)
+    return _status.page(data["instances"], state, data["run"])

@@ -24,6 +24,12 @@ options:
     type: str
     choices: [text, json]
     default: text
+  watch:
+    description:
+      - How often to print it again, such as V(2s), until the run in progress has ended. Empty, once.
+      - Only what the journal holds, so that no host is asked; RV(instances) is empty.
+    type: str
+    default: ""
 attributes:
   diff_mode:
     description: Shows what changes when in diff mode.
@@ -86,4 +92,23 @@ run:
   description: The last run, null if there was none. A run in progress has no C(ended).
   returned: success
   type: dict
+  contains:
+    in_flight:
+      description: Jobs in progress, with C(id) and C(seconds).
+      type: list
+    waiting:
+      description: Jobs of a run in progress that did not begin yet, with C(id) and C(why), what each waits for.
+      type: list
+    outcomes:
+      description: How many jobs ended how, or are in flight.
+      type: dict
+    failed:
+      description: Jobs that failed.
+      type: list
+    paused:
+      description: Who paused it, empty if it is not paused.
+      type: str
+    stopped:
+      description: Why nothing more begins in it, empty if something may.
+      type: str
 """

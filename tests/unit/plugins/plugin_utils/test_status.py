@@ -14,6 +14,7 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._mode
     Service,
     State,
 )
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._planner import make_plan
 
 HOSTS = ("ctl1", "ctl2", "ctl3")
 ARTIFACT = Artifact("container", "keystone", "k:2")
@@ -79,3 +80,42 @@ def test_page_without_a_run() -> None:
         "",
         "RUNS: none so far",
     ]
+
+
+def test_what_waits_and_for_what() -> None:
+    instances = tuple(Instance("keystone", host, ARTIFACT) for host in HOSTS)
+    cluster = Cluster({"keystone": Service("keystone", instances, canary=1)})
+    plan = make_plan(cluster, State()).to_dict()
+    first, second, third = (row["id"] for row in plan["jobs"])
+
+    def row(*jobs: dict[str, Any], **others: Any) -> dict[str, Any]:
+        found = _status.run_row(_run(plan=plan, jobs=list(jobs), **others), now=1060.0)
+        assert found is not None
+        return found
+
+    def job(name: str, begun: float, ended: float | None, outcome: str | None) -> dict[str, Any]:
+        return {"id": name, "begun": begun, "ended": ended, "outcome": outcome}
+
+    waiting = row(job(first, 1000.0, None, None))["waiting"]
+    assert [entry["id"] for entry in waiting] == [second, third]
+    assert all("canary 1 keystone" in entry["why"] for entry in waiting)
+
+    seen = row(job(first, 1000.0, 1010.0, "done"), job(second, 1010.0, None, None))
+    [last] = seen["waiting"]
+    assert last["id"] == third and "keystone" in last["why"] and "wait" in last["why"]
+    assert f"{third}: {last['why']}"[:40] in _status.page([], State(), seen)
+
+    asked = [{"request": "pause", "made_by": "me@here (process 7)"}]
+    paused = row(job(first, 1000.0, 1010.0, "done"), requests=asked)
+    assert [entry["why"] for entry in paused["waiting"]] == ["waits for the run to resume"] * 2
+    assert "paused by me@here (process 7); rondo.upgrade.resume" in _status.page([], State(), paused)
+    resumed = row(requests=[*asked, {"request": "resume", "made_by": "me"}])
+    assert resumed["paused"] == ""
+
+    stopped = row(summaries={"stopped": {"reason": "3 of 90 requests failed"}}, requests=asked)
+    assert "stopped: 3 of 90 requests failed; nothing more begins" in _status.page([], State(), stopped)
+    assert row(requests=[{"request": "abort", "made_by": "me"}])["stopped"] == "aborted by me"
+
+    # The journal tells of a job that this window would not let begin: better nothing than something wrong.
+    assert row(job(third, 1000.0, None, None), job(first, 1001.0, None, None))["waiting"] == []
+    assert row(job(first, 1000.0, 1010.0, "done"), ended=1020.0, outcome="stopped")["waiting"] == []
