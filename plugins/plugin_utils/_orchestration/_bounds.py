@@ -55,8 +55,11 @@ def phase_bound(jobs: Sequence[Job], budgets: Sequence[Budget], out: frozenset[s
     best = max((job.seconds for job in jobs), default=0.0)
     if not counted:
         return best
-    mine = [budget for budget in budgets if counted[0].service in budget.services]
-    width = min((b.capacity for b in mine if b.counts == "instances"), default=len(counted))
+    service = counted[0].service
+    mine = [budget for budget in budgets if service in budget.services]
+    width = min(
+        (b.capacity for b in mine if b.counts == "instances" and b.services[0] == service), default=len(counted)
+    )
     for budget in mine:
         covered = [job for job in counted if budget.hosts is None or job.host in budget.hosts]
         if budget.counts == "domains":
@@ -71,7 +74,7 @@ def domains_bound(jobs: Sequence[Job], budget: Budget, width: int) -> float:
     domains: dict[str, list[float]] = defaultdict(list)
     for job in jobs:
         if job.instance is not None:
-            domains[budget.domains.get(job.instance, job.instance)].append(job.seconds)
+            domains[budget.group(job.instance, job.host) or ""].append(job.seconds)
     own = [parallel_bound(seconds, width) for seconds in domains.values()]
     return shared_bound(own, budget.capacity)
 
@@ -141,7 +144,8 @@ def lower_bound(
             and job.service in budget.services
         ]
         if members:
-            seconds = shared_bound(_by_host(members).values(), budget.capacity) + _between(members, before, after)
+            pieces = _by_host(members) if budget.counts != "domains" else _by_domain(members, budget)
+            seconds = shared_bound(pieces.values(), budget.capacity) + _between(members, before, after)
             bounds.append(Bound(seconds, f"budget {budget.name}"))
     hosts: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
@@ -155,9 +159,18 @@ def lower_bound(
     return max(bounds, key=lambda bound: bound.seconds)
 
 
-def _by_host(jobs: Sequence[Job]) -> dict[str, float]:
+def _by_host(jobs: Iterable[Job]) -> dict[str, float]:
     """A host's jobs never overlap: for a budget of hosts they are one piece of work, as long as all of them."""
     seconds: dict[str, float] = defaultdict(float)
     for job in jobs:
         seconds[job.host] += job.seconds
+    return seconds
+
+
+def _by_domain(jobs: Iterable[Job], budget: Budget) -> dict[str, float]:
+    """A domain is out for as long at least as its busiest host."""
+    seconds: dict[str, float] = defaultdict(float)
+    for host, busy in _by_host(jobs).items():
+        domain = budget.group("", host) or ""
+        seconds[domain] = max(seconds[domain], busy)
     return seconds

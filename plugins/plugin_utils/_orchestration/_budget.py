@@ -7,6 +7,9 @@ Every budget counts *groups* that are out, each once: instances, failure domains
 them: an instance that is not out yet may only begin when afterwards no more than `capacity` groups are out.
 An instance that is out already (broken before, or lost during the run) takes nothing more when it is worked on.
 That a host does one job at a time is no budget: the window knows it by itself.
+
+A host image takes its whole host out, and so every instance on it: a service of host images is one more of the
+`services` of each budget that has an instance on these hosts, and counts there as that instance.
 """
 
 from __future__ import annotations
@@ -25,8 +28,9 @@ Counts = Literal["instances", "domains", "hosts"]
 class Budget:
     """At most `capacity` groups of `services` out at once; `counts` says what a group is.
 
-    `domains` maps instances to failure domains (where `counts` is "domains"). `hosts`: only instances on these count
-    (None: all; always so where `counts` is "instances").
+    `counts` "instances" and "domains": the groups are those of the first service; what is out of the others counts as
+    the instance that the first one has on the same host. `domains` maps the first service's instances to their failure
+    domains. `hosts`: only what is on these counts (None: everything, and no other service does).
     """
 
     name: str
@@ -41,11 +45,10 @@ class Budget:
         """The group of an instance (on that host) of one of `services`; None where this budget does not count it."""
         if self.hosts is not None and host not in self.hosts:
             return None
-        if self.counts == "instances":
-            return instance
         if self.counts == "hosts":
             return host
-        return self.domains.get(instance, instance)
+        member = instance if len(self.services) == 1 else f"{self.services[0]}@{host}"
+        return member if self.counts == "instances" else self.domains.get(member, member)
 
     def to_dict(self) -> dict[str, Any]:
         row: dict[str, Any] = {
@@ -95,38 +98,39 @@ def service_capacity(service: Service, method: Method | None) -> int:
     return capacity if method in (None, "roll") else max(1, capacity)
 
 
-def is_balancer_service(service: Service, balancers: frozenset[str]) -> bool:
-    """Does replacing an instance take a balancer out? So it does where a service lives on balancers only and has no
-    backend of its own (HAProxy, keepalived)."""
-    return (
-        bool(service.instances)
-        and not service.backends
-        and all(instance.host in balancers for instance in service.instances)
-    )
+def takes_hosts(service: Service) -> bool:
+    """Does replacing an instance take everything else on its host out too?"""
+    return any(instance.artifact.kind == "host_image" for instance in service.instances)
 
 
 def balancer_services(cluster: Cluster) -> tuple[str, ...]:
-    """The services whose instances take a balancer out: those of balancers alone, and host images on a balancer."""
+    """The services whose instances take a balancer out: HAProxy's and keepalived's own, and host images there."""
     balancers = frozenset(cluster.balancers)
     return tuple(
         service.name
         for service in cluster.services.values()
-        if is_balancer_service(service, balancers)
-        or any(i.artifact.kind == "host_image" and i.host in balancers for i in service.instances)
+        if (service.takes_balancer or takes_hosts(service)) and any(i.host in balancers for i in service.instances)
     )
 
 
 def budgets_of(cluster: Cluster, methods: Mapping[str, Method | None]) -> list[Budget]:
     """Every budget of a cluster, in the declaration's order; the fleet's own come last."""
     budgets: list[Budget] = []
+    host_images = {s.name: frozenset(i.host for i in s.instances) for s in cluster.services.values() if takes_hosts(s)}
     for service in cluster.services.values():
         capacity = service_capacity(service, methods.get(service.name))
         kind: BudgetKind = "quorum" if service.quorum else "service"
-        budgets.append(Budget(service.name, kind, capacity, (service.name,)))
+        taking: tuple[str, ...] = (service.name,)
+        hosts: frozenset[str] | None = None
+        if host_images and service.name not in host_images:
+            own = frozenset(instance.host for instance in service.instances)
+            above = tuple(name for name, taken in host_images.items() if own & taken)
+            taking, hosts = (service.name, *above), own if above else None
+        budgets.append(Budget(service.name, kind, capacity, taking, hosts=hosts))
         if service.failure_domain:
             domains = {i.name: i.domain for i in service.instances if i.domain is not None}
             name = f"{service.failure_domain} of {service.name}"
-            budgets.append(Budget(name, "failure_domain", 1, (service.name,), "domains", domains))
+            budgets.append(Budget(name, "failure_domain", 1, taking, "domains", domains, hosts))
     at_balancers = balancer_services(cluster)
     if at_balancers:
         budgets.append(Budget("balancers", "balancer", 1, at_balancers, "hosts", hosts=frozenset(cluster.balancers)))

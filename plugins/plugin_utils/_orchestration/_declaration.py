@@ -47,6 +47,10 @@ from ._spec import (
     service_name,
 )
 
+BALANCERS = "balancers"
+# What a balancer is made of goes by these names, whoever packs it.
+BALANCING = ("haproxy", "keepalived")
+
 
 class DeclarationError(Exception):
     """Everything that is wrong with a declaration, one line each in its text."""
@@ -82,6 +86,7 @@ def parse(declaration: Mapping[str, Any], inventory: Inventory, *, fleet: Mappin
         declaration = {}
     elif not declaration:
         problems.add(ROOT, "declares no service", "declare at least one; docs/declaration.md shows how")
+    balancers = frozenset(inventory.groups.get(_balancers_group(fleet or {}), ()))
     for name, spec in declaration.items():
         path = path_of(ROOT, name)
         try:
@@ -89,7 +94,7 @@ def parse(declaration: Mapping[str, Any], inventory: Inventory, *, fleet: Mappin
         except Wrong as mistake:
             problems.add(path, mistake.wrong, mistake.remedy)
         else:
-            services[str(name)] = _Reader(str(name), spec, path, inventory, problems).service()
+            services[str(name)] = _Reader(str(name), spec, path, inventory, balancers, problems).service()
     _check_dependencies(services, problems)
     _check_claims(services, problems)
     cluster = _with_fleet(services, fleet or {}, inventory, problems)
@@ -106,6 +111,7 @@ class _Reader:
     spec: object
     path: str
     inventory: Inventory
+    balancers: frozenset[str]
     problems: Problems
 
     def service(self) -> Service:
@@ -137,6 +143,7 @@ class _Reader:
             active_passive=values["active_passive"],
             method=values["method"],
             second_copy=values["second_copy"],
+            takes_balancer=self._takes_balancer(values, hosts),
             backends=tuple(backends),
             health=tuple(name for name in ("http", "tcp", "command") if health[name]),
             min_healthy_time=health["min_healthy_time"],
@@ -165,6 +172,21 @@ class _Reader:
             remedy = "add hosts to the group, or take the service out of the declaration"
             self._add("hosts", f"is an empty group{default}", remedy, value=group)
         return hosts
+
+    def _takes_balancer(self, values: Values, hosts: Sequence[str]) -> bool:
+        """As declared; else HAProxy and keepalived do, known by their artifact's name."""
+        declared = values["takes_balancer"]
+        if declared is None:
+            name = _artifact(values["artifact"]).name.lower()
+            return any(word in name for word in BALANCING) and any(host in self.balancers for host in hosts)
+        if declared and "balancer" in values.given:
+            remedy = "keep balancer for what stands behind the balancers, takes_balancer for what they are made of"
+            self._add("takes_balancer", "contradicts balancer", remedy)
+        elif declared and (others := [host for host in hosts if host not in self.balancers]):
+            what = "is no balancer" if len(others) == 1 else "are no balancers"
+            remedy = "let the service's hosts be balancers (upgrade_balancers names their group), or drop it"
+            self._add("takes_balancer", f"{listed(others, 3)} {what}", remedy)
+        return bool(declared)
 
     def _check_host_keys(self, values: Values, host: str = "") -> None:
         """The keys that may differ per host, against each other."""
@@ -447,6 +469,11 @@ def _check_claims(services: Mapping[str, Service], problems: Problems) -> None:
                     problems.add(f"{path}.balancer.server", wrong, remedy, value=server.name, host=instance.host)
 
 
+def _balancers_group(fleet: Mapping[str, Any]) -> str:
+    group = fleet.get("upgrade_balancers")
+    return group if isinstance(group, str) and group else BALANCERS
+
+
 def _with_fleet(
     services: Mapping[str, Service], fleet: Mapping[str, Any], inventory: Inventory, problems: Problems
 ) -> Cluster:
@@ -467,13 +494,14 @@ def _with_fleet(
         except Wrong as mistake:
             problems.add(name, mistake.wrong, mistake.remedy, value=value)
     ceilings = Ceilings(read["upgrade_max_hosts_out"], read["upgrade_stage_bandwidth"], read["upgrade_max_failures"])
-    return Cluster(services, _balancers(services, read["upgrade_balancers"], inventory, problems), ceilings)
+    balancers = _balancers(services, read["upgrade_balancers"], inventory, problems)
+    return Cluster(services, balancers, ceilings, read["upgrade_vip"])
 
 
 def _balancers(
     services: Mapping[str, Service], declared: str | None, inventory: Inventory, problems: Problems
 ) -> tuple[str, ...]:
-    group = declared or "balancers"
+    group = declared or BALANCERS
     hosts = tuple(inventory.groups.get(group, ()))
     behind = [name for name, service in services.items() if service.backends]
     if not hosts and (declared or behind):

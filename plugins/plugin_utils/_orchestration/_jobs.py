@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal, NamedTuple
 
-from ._budget import balancer_services
+from ._budget import balancer_services, takes_hosts
 from ._model import Cluster, Instance, InstanceState, JobKind, Service, State
 
 PhaseKind = Literal["expand", "canary", "unfinished", "replace", "last", "migrate", "contract"]
@@ -101,13 +101,16 @@ def schema_jobs(service: Service, state: State, *, replacing: bool) -> tuple[Job
     return declared if replacing else ()
 
 
-def last_host(service: Service, cluster: Cluster, state: State) -> str | None:
-    """The host whose instance goes last: an active member, or the holder of the VIP."""
-    if service.active_passive and service.name in state.active:
-        return state.active[service.name]
+def last_hosts(service: Service, cluster: Cluster, state: State) -> frozenset[str]:
+    """The hosts whose instances go last: of active members, and the holder of the VIP.
+
+    A host image goes last on a host that is the last one of anything that runs there.
+    """
+    on_host = cluster.services.values() if takes_hosts(service) else (service,)
+    last = {state.active[s.name] for s in on_host if s.active_passive and s.name in state.active}
     if state.vip_holder is not None and service.name in balancer_services(cluster):
-        return state.vip_holder
-    return None
+        last.add(state.vip_holder)
+    return frozenset(last)
 
 
 def choose_canaries(service: Service, candidates: Iterable[Instance], state: State) -> list[Instance]:
@@ -134,9 +137,9 @@ def _service_phases(service: Service, cluster: Cluster, state: State) -> list[tu
     name = service.name
     to_replace = [i for i in service.instances if needs_replacing(i, state)]
     schema = schema_jobs(service, state, replacing=bool(to_replace))
-    at_last = last_host(service, cluster, state)
-    last = [i for i in to_replace if i.host == at_last]
-    others = [i for i in to_replace if i.host != at_last]
+    at_last = last_hosts(service, cluster, state)
+    last = [i for i in to_replace if i.host in at_last]
+    others = [i for i in to_replace if i.host not in at_last]
     canaries = choose_canaries(service, others, state)
     chosen = {i.host for i in canaries}
     unfinished = [i for i in others if i.host not in chosen and i.name in state.in_flight]

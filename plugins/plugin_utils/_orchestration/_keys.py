@@ -106,6 +106,7 @@ SERVICE = Section(
         "method": Key(one_of("auto", *METHODS), "auto", shared=True),
         "second_copy": Key(flag, False, shared=True),
         "balancer": BALANCER,
+        "takes_balancer": Key(flag, shared=True),
         "health": HEALTH,
         "drain_timeout": Key(duration(), 60.0),
         "database": DATABASE,
@@ -121,6 +122,7 @@ PER_HOST = Section(
 )
 FLEET: Mapping[str, Key] = {
     "upgrade_balancers": Key(text),
+    "upgrade_vip": Key(text),
     "upgrade_max_hosts_out": Key(count(1)),
     "upgrade_stage_bandwidth": Key(rate),
     "upgrade_max_failures": Key(count(), 0),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ._model import METHODS, InstanceState, Method, Service, State, Traffic
 from ._quantities import show_duration
@@ -135,6 +135,12 @@ def _roll(service: Service, state: State) -> _Verdict:
         f"{min(out, size)} of {size} may be out, so {max(size - out, 0)} remain ({service.budget_text})",
         "let some instances be out and some remain (min_available)",
     )
+
+
+def bears_no_outage(service: Service, state: State) -> str:
+    """Why an instance must not be out for a while, as it is while its host is worked on; "" where it may."""
+    verdict = _roll(replace(service, version_skew=True), state)
+    return "" if verdict.fits or (service.method == "roll" and service.max_unavailable) else verdict.why
 
 
 def _hold(service: Service, traffic: Traffic, pause: float | None) -> _Verdict:

@@ -58,10 +58,11 @@ class Instance:
     drain_timeout: float | None = None
     min_healthy_time: float | None = None
     healthy_deadline: float | None = None
+    # Asked for so often that making it anew each time took a tenth of a large plan's time.
+    name: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def name(self) -> str:
-        return f"{self.service}@{self.host}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.service}@{self.host}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Service:
     `max_unavailable` is the budget as a number of instances, whatever the declaration said (`min_available`, a
     percentage, `quorum`); `budget_text` is what it said. It is 0 only where instances need not go out to be replaced.
     `outage_allowed`: the declaration says in so many words that no instance needs to stay (`min_available: 0`).
+    `takes_balancer`: replacing an instance takes the balancer on its host out (HAProxy, keepalived).
     `health` names the kinds of checks declared ("http", "tcp", "command"; none: the container's own state only).
     """
 
@@ -97,6 +99,7 @@ class Service:
     active_passive: bool = False
     method: Method | Literal["auto"] = "auto"
     second_copy: bool = False
+    takes_balancer: bool = False
     backends: tuple[str, ...] = ()
     health: tuple[str, ...] = ()
     min_healthy_time: float = 10.0
@@ -119,11 +122,12 @@ class Ceilings:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Everything declared. `services` is in the declaration's order."""
+    """Everything declared. `services` is in the declaration's order; `vip` is the address that the balancers share."""
 
     services: Mapping[str, Service]
     balancers: tuple[str, ...] = ()
     ceilings: Ceilings = Ceilings()
+    vip: str | None = None
 
     @property
     def instances(self) -> dict[str, Instance]:

@@ -15,12 +15,12 @@ from hashlib import sha256
 from typing import Any, Final
 
 from ._bounds import Bound, lower_bound, phase_bounds, tails
-from ._budget import Budget, broken_members, budgets_of, split_instance
+from ._budget import Budget, balancer_services, broken_members, budgets_of, split_instance, takes_hosts
 from ._estimates import UNKNOWN, Estimate, Estimates
 from ._forecast import Timeline, likely_makespans, rounds, run_window
 from ._improve import improve
 from ._jobs import UNSEEN, Job, Phase, jobs_and_phases, needs_replacing, service_order
-from ._methods import Choice, choose
+from ._methods import Choice, bears_no_outage, choose
 from ._model import Cluster, Instance, Service, State
 from ._remarks import risks
 from ._staging import Staging, stage_time
@@ -115,12 +115,18 @@ class Plan:
         instances = self.cluster.instances
         canaries = {job for phase in self.phases if phase.kind == "canary" for job in phase.jobs}
         makespan = self.makespan
-        rows = [self._job_row(job, instances, makespan, bake=job.id in canaries) for job in self.jobs]
+        residents = residents_of(self.cluster)
+        rows = []
+        for job in self.jobs:
+            instance = instances.get(job.instance) if job.instance else None
+            drained = (instance, *residents.get(instance.name, ())) if instance else ()
+            rows.append(self._job_row(job, instance, drained, makespan, bake=job.id in canaries))
         return sorted(rows, key=lambda row: (row["start"], row["priority"]))
 
-    def _job_row(self, job: Job, instances: Mapping[str, Instance], last: float, *, bake: bool) -> dict[str, Any]:
+    def _job_row(
+        self, job: Job, instance: Instance | None, drained: Sequence[Instance], last: float, *, bake: bool
+    ) -> dict[str, Any]:
         service = self.cluster.services[job.service]
-        instance = instances.get(job.instance) if job.instance else None
         artifact = (instance or service.instances[0]).artifact
         # A job that can't begin is forecast behind everything else.
         start = self.timeline.starts.get(job.id, last)
@@ -139,17 +145,18 @@ class Plan:
             "priority": job.priority,
             "artifact": {"kind": artifact.kind, "name": artifact.name, "target": artifact.target},
             "running": self.state.instances.get(instance.name, UNSEEN).running if instance else "",
-            "servers": [{"backend": s.backend, "name": s.name} for s in instance.servers] if instance else [],
-            **{
-                name: _own(name, service, instance)
-                for name in ("drain_timeout", "min_healthy_time", "healthy_deadline")
-            },
+            "servers": [{"backend": s.backend, "name": s.name} for each in drained for s in each.servers],
+            "drain_timeout": max(
+                (_own("drain_timeout", self.cluster.services[each.service], each) for each in drained),
+                default=service.drain_timeout,
+            ),
+            **{name: _own(name, service, instance) for name in ("min_healthy_time", "healthy_deadline")},
             "bake_time": service.bake_time if bake else 0.0,
         }
 
     def _service_row(self, service: Service, jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         choice = self.choices[service.name]
-        budget = next(b for b in self.budgets if b.services == (service.name,) and b.counts == "instances")
+        budget = next(b for b in self.budgets if b.services[0] == service.name and b.counts == "instances")
         return {
             "name": service.name,
             "method": choice.method,
@@ -189,12 +196,22 @@ class Plan:
         return [job.id for job in self.jobs if self.estimates[job.id].source == UNKNOWN]
 
     def _own_notes(self) -> list[str]:
-        return [
+        several = {
+            service.name
+            for service in self.cluster.services.values()
+            if sum(needs_replacing(i, self.state) for i in service.instances) > 1
+        }
+        notes = [
             f"{service.name}: which member is active is not known, so no member can go last"
             for service in self.cluster.services.values()
-            if service.active_passive
-            and service.name not in self.state.active
-            and sum(needs_replacing(i, self.state) for i in service.instances) > 1
+            if service.name in several and service.active_passive and service.name not in self.state.active
+        ]
+        if self.state.vip_holder is None and (unsure := several.intersection(balancer_services(self.cluster))):
+            why = f"no balancer was seen with {self.cluster.vip}" if self.cluster.vip else "declare upgrade_vip"
+            notes.append(f"{', '.join(sorted(unsure))}: who holds the VIP is not known ({why}), so nobody can go last")
+        return notes + [
+            f"{service.name}: {serving} of {len(service.instances)} members serve; a majority is {majority}"
+            for service, serving, majority in _quorums(self.cluster, self.out)
         ]
 
 
@@ -250,6 +267,8 @@ def make_plan(
         obstacles=(
             *state.obstacles,
             *_method_obstacles(choices, phases),
+            *_quorum_obstacles(cluster, out, phases),
+            *_resident_obstacles(cluster, state, bare),
             *((timeline.stuck,) if timeline.stuck else ()),
         ),
         digests=digests(cluster, state),
@@ -266,13 +285,15 @@ def prioritised(
     absent = frozenset(out)
     lengths = phase_bounds(jobs, phases, budgets, absent)
     after = tails(phases, lengths)
-    fragile = {name for budget in budgets if budget.counts == "domains" for name in budget.services}
+    fragile = {budget.services[0] for budget in budgets if budget.counts == "domains"}
     path = {
         phase.id: (lengths[phase.id] + after[phase.id]) * (FRAGILE if phase.service in fragile else 1.0)
         for phase in phases
     }
-    ordered = sorted(jobs, key=lambda job: (job.instance not in absent, -path[job.phase], -job.seconds))
-    return [Job(*job[:7], rank) for rank, job in enumerate(ordered)]
+    ordered = sorted(jobs, key=lambda job: (-path[job.phase], -job.seconds))
+    if absent:
+        ordered.sort(key=lambda job: job.instance not in absent)
+    return [Job._make((*job[:7], rank)) for rank, job in enumerate(ordered)]
 
 
 def budget_reason(service: Service, budget: Budget) -> str:
@@ -305,6 +326,7 @@ def _cluster_rows(cluster: Cluster) -> list[Any]:
         [_service_values(service) for service in cluster.services.values()],
         cluster.balancers,
         [ceilings.max_hosts_out, ceilings.stage_bandwidth, ceilings.max_failures],
+        cluster.vip,
     ]
 
 
@@ -313,21 +335,20 @@ def _service_values(service: Service) -> list[Any]:
     database = service.database
     own["estimates"] = dict(service.estimates)
     own["database"] = [database.expand, database.migrate, database.contract]
+    artifacts = {i.artifact: number for number, i in enumerate(service.instances)}
     rows = [
-        [
+        (
             i.host,
-            i.artifact.kind,
-            i.artifact.name,
-            i.artifact.target,
+            artifacts[i.artifact],
             i.domain,
             i.host_class,
-            [[s.backend, s.name] for s in i.servers],
-            dict(i.estimates),
-            [i.drain_timeout, i.min_healthy_time, i.healthy_deadline],
-        ]
+            [(s.backend, s.name) for s in i.servers] if i.servers else 0,
+            dict(i.estimates) if i.estimates else 0,
+            (i.drain_timeout, i.min_healthy_time, i.healthy_deadline),
+        )
         for i in service.instances
     ]
-    return [own, rows]
+    return [own, [(a.kind, a.name, a.target, number) for a, number in artifacts.items()], rows]
 
 
 _NESTED: Final = frozenset({"instances", "estimates", "database"})
@@ -358,7 +379,7 @@ def _timed(
     jobs: Iterable[Job], phases: Iterable[Phase], cluster: Cluster, sources: Mapping[str, Estimate]
 ) -> list[Job]:
     bake = {p.id: cluster.services[p.service].bake_time if p.kind == "canary" else 0.0 for p in phases}
-    return [Job(*job[:6], sources[job.id].seconds + bake[job.phase]) for job in jobs]
+    return [Job._make((*job[:6], sources[job.id].seconds + bake[job.phase], 0)) for job in jobs]
 
 
 def _patience(jobs: int, seconds: float, clock: Callable[[], float] | None) -> Callable[[int], bool]:
@@ -377,6 +398,47 @@ def _method_obstacles(choices: Mapping[str, Choice], phases: Iterable[Phase]) ->
         for name, choice in choices.items()
         if choice.method is None and name in to_do
     ]
+
+
+def _quorums(cluster: Cluster, out: Iterable[str]) -> list[tuple[Service, int, int]]:
+    """Services with a quorum: how many of their members serve, and how many are a majority."""
+    absent = frozenset(out)
+    return [
+        (service, sum(i.name not in absent for i in service.instances), len(service.instances) // 2 + 1)
+        for service in cluster.services.values()
+        if service.quorum
+    ]
+
+
+def _quorum_obstacles(cluster: Cluster, out: Iterable[str], phases: Sequence[Phase]) -> list[str]:
+    return [
+        f"{service.name}: {serving} of {len(service.instances)} members serve, and a majority is {majority}: nothing"
+        " here can bring a lost quorum back; do that first"
+        for service, serving, majority in _quorums(cluster, out)
+        if phases and serving < majority
+    ]
+
+
+def residents_of(cluster: Cluster) -> dict[str, list[Instance]]:
+    """What a host image takes out beside itself: all other instances on its host, by the host image's instance."""
+    above = {i.host: i.name for s in cluster.services.values() if takes_hosts(s) for i in s.instances}
+    found: dict[str, list[Instance]] = {}
+    for instance in _instances(cluster) if above else ():
+        taken_by = above.get(instance.host)
+        if taken_by is not None and taken_by != instance.name:
+            found.setdefault(taken_by, []).append(instance)
+    return found
+
+
+def _resident_obstacles(cluster: Cluster, state: State, jobs: Iterable[Job]) -> list[str]:
+    """A service that can't spare an instance can't spare the host below it either."""
+    residents = residents_of(cluster)
+    found: dict[str, None] = {}
+    for job in jobs if residents else ():
+        for resident in residents.get(job.instance or "", ()):
+            if why := bears_no_outage(cluster.services[resident.service], state):
+                found[f"{job.service}: takes {resident.name} out together with {job.host}: {why}"] = None
+    return list(found)
 
 
 def _counts(budget: Budget, instance: str) -> bool:

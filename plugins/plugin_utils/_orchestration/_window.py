@@ -85,12 +85,14 @@ class Window:
         self._fleet_max_failures = fleet_max_failures
         self._failures: dict[str, int] = defaultdict(int)
 
-        self._budgets_of: dict[str, list[tuple[int, Budget]]] = defaultdict(list)
+        # Alike: a budget to which all instances of the service are the same, each a group of its own.
+        self._budgets_of: dict[str, list[tuple[int, Budget, bool]]] = defaultdict(list)
         for number, budget in enumerate(self._budgets):
+            alike = budget.counts == "instances" and budget.hosts is None
             for service in budget.services:
-                self._budgets_of[service].append((number, budget))
+                self._budgets_of[service].append((number, budget, alike))
         self._varied_of = {
-            service: [entry for entry in entries if entry[1].counts != "instances"]
+            service: [(number, budget) for number, budget, alike in entries if not alike]
             for service, entries in self._budgets_of.items()
         }
         self._capacity = [budget.capacity for budget in self._budgets]
@@ -105,7 +107,7 @@ class Window:
         for job in jobs if host_order else self._jobs:
             self._host_jobs[job.host].append(self._index[job.id])
         self._host_order = host_order
-        # Without a fixed order: the host's jobs whose phase has opened.
+        # The host's jobs whose phase has opened and that have not ended.
         self._host_open: dict[str, list[int]] = {host: [] for host in self._host_jobs}
         self._host_next: dict[str, int] = dict.fromkeys(self._host_jobs, 0)
 
@@ -121,7 +123,7 @@ class Window:
         self._set_up_phases()
         for instance in out:
             self._lost.add(instance)
-            self._hold(instance)
+            self._hold(instance, *split_instance(instance))
         for phase, wait in enumerate(list(self._phase_wait)):
             if wait == 0:
                 self._open(phase)
@@ -223,8 +225,8 @@ class Window:
         i = self._number(job_id)
         if self._status[i] != OFFERED:
             self.admissible()
-        if self._status[i] != OFFERED:
-            raise WindowError(f"{job_id} may not begin: it {self.waits_for(job_id)}")
+            if self._status[i] != OFFERED:
+                raise WindowError(f"{job_id} may not begin: it {self.waits_for(job_id)}")
         del self._offered[bisect_left(self._offered, i)]
         self._status[i] = RUNNING
         self._running[i] = None
@@ -242,20 +244,22 @@ class Window:
         self._status[i] = _ENDED[outcome]
         self._left -= 1
         job = self._jobs[i]
-        del self._host_job[job.host]
-        self._host_next[job.host] += 1
-        if job.instance is not None:
+        host, instance = job.host, job.instance
+        del self._host_job[host]
+        self._host_next[host] += 1
+        self._host_open[host].remove(i)
+        if instance is not None:
             if outcome == "failed":
-                self._lost.add(job.instance)
+                self._lost.add(instance)
             elif outcome == "done":
-                self._lost.discard(job.instance)
-            if job.instance not in self._lost:
-                self._release(job.instance)
+                self._lost.discard(instance)
+            if instance not in self._lost:
+                self._release(instance)
         if outcome == "failed":
             self._count_failure(job.service)
-            self._leave_host(job.host)
+            self._leave_host(host)
         self._job_left_phase(i, missed=outcome != "done")
-        self._file_host(job.host)
+        self._file_host(host)
 
     def lose(self, instance: str) -> None:
         """An instance fails by itself: it is out from now on, and the window shrinks at once."""
@@ -263,8 +267,9 @@ class Window:
             return
         self._lost.add(instance)
         self._withdraw()
-        self._hold(instance)
-        self._file_host(split_instance(instance)[1])
+        service, host = split_instance(instance)
+        self._hold(instance, service, host)
+        self._file_host(host)
 
     def regain(self, instance: str) -> None:
         """An instance that was lost, or whose job failed, serves again."""
@@ -310,8 +315,10 @@ class Window:
     def _open(self, phase: int) -> None:
         self._phase_open[phase] = 1
         for i in self._phase_jobs[phase]:
-            self._host_open[self._jobs[i].host].append(i)
-            self._file(i)
+            host = self._jobs[i].host
+            self._host_open[host].append(i)
+            if host not in self._host_job:
+                self._file(i)
         if self._phase_left[phase] == 0:
             self._close(phase)
 
@@ -340,20 +347,18 @@ class Window:
 
     # Budgets
 
-    def _claims(self, instance: str) -> list[tuple[int, str]]:
+    def _claims(self, instance: str, service: str, host: str) -> list[tuple[int, str]]:
         """The groups that are out while this instance is: (budget, group)."""
-        service, host = split_instance(instance)
-        claims = []
-        for number, budget in self._budgets_of.get(service, ()):
-            group = instance if budget.counts == "instances" else budget.group(instance, host)
-            if group is not None:
-                claims.append((number, group))
-        return claims
+        return [
+            (number, group)
+            for number, budget, alike in self._budgets_of.get(service, ())
+            if (group := instance if alike else budget.group(instance, host)) is not None
+        ]
 
-    def _hold(self, instance: str) -> None:
+    def _hold(self, instance: str, service: str, host: str) -> None:
         if instance in self._holding:
             return
-        self._holding[instance] = claims = self._claims(instance)
+        self._holding[instance] = claims = self._claims(instance, service, host)
         for number, group in claims:
             groups = self._groups[number]
             groups[group] = groups.get(group, 0) + 1
@@ -387,7 +392,7 @@ class Window:
         instance = job.instance
         key: tuple[Any, ...] = (self._phase_of[i],)
         if instance is not None and instance not in self._holding:
-            # Whatever tells two jobs of a phase apart; budgets of instances treat all of them alike.
+            # Whatever tells two jobs of a phase apart.
             key = (
                 self._phase_of[i],
                 job.service,
@@ -402,29 +407,28 @@ class Window:
         return lane
 
     def _standing(self, number: int, budget: Budget, instance: str, host: str) -> str | bool | None:
-        """What a budget knows an instance by: its domain, or whether its host is out already; None: not at all."""
+        """What a budget knows an instance by: its domain, or whether its group is out already; None: not at all."""
         group = budget.group(instance, host)
         return group if group is None or budget.counts == "domains" else group in self._groups[number]
 
     def _checks(self, job: Job) -> list[tuple[int, str | None, bool]]:
         checks: list[tuple[int, str | None, bool]] = []
-        for number, budget in self._budgets_of.get(job.service, ()):
+        for number, budget, _alike in self._budgets_of.get(job.service, ()):
             group = budget.group(job.instance or "", job.host)
             if group is not None:
-                domain = group if budget.counts == "domains" else None
-                checks.append((number, domain, budget.counts == "hosts" and group in self._groups[number]))
+                by_domain = budget.counts == "domains"
+                present = not by_domain and group in self._groups[number]
+                checks.append((number, group if by_domain else None, present))
         return checks
 
-    def _is_ready(self, i: int) -> bool:
-        job = self._jobs[i]
-        if self._status[i] != WAITING or not self._phase_open[self._phase_of[i]] or job.host in self._host_job:
-            return False
-        return not self._host_order or self._host_jobs[job.host][self._host_next[job.host]] == i
-
     def _file(self, i: int) -> None:
-        """Put a job that could begin, were it not for budgets, into its lane."""
-        if not self._is_ready(i):
+        """Put a job of an open phase and a free host into its lane, unless others of its host go before it."""
+        if self._status[i] != WAITING:
             return
+        if self._host_order:
+            host = self._jobs[i].host
+            if self._host_jobs[host][self._host_next[host]] != i:
+                return
         lane = self._lane(i)
         if self._lane_of[i] is not lane:
             self._lane_of[i] = lane
@@ -432,15 +436,9 @@ class Window:
         self._dirty[lane] = None
 
     def _file_host(self, host: str) -> None:
-        if host in self._host_job or host not in self._host_jobs:
-            return
-        if self._host_order:
-            after = self._host_next[host]
-            members = self._host_jobs[host][after : after + 1]
-        else:
-            members = self._host_open[host] = [i for i in self._host_open[host] if self._status[i] < DONE]
-        for i in members:
-            self._file(i)
+        if host not in self._host_job:
+            for i in self._host_open.get(host, ()):
+                self._file(i)
 
     def _first(self, lane: _Lane) -> int | None:
         """A lane's first job that is still ready. Others leave it, and are filed again when their host is free."""
@@ -463,11 +461,12 @@ class Window:
         heapify(heads)
         while heads:
             i, number, lane = heads[0]
-            first = self._first(lane)
-            if first is None:
-                heappop(heads)
-            elif first != i:
-                heapreplace(heads, (first, number, lane))
+            if self._status[i] != WAITING or self._jobs[i].host in self._host_job:
+                first = self._first(lane)
+                if first is None:
+                    heappop(heads)
+                else:
+                    heapreplace(heads, (first, number, lane))
             elif (blocker := self._blocked_by(lane)) is not None:
                 self._waiters[blocker].add(lane)
                 heappop(heads)
@@ -480,7 +479,7 @@ class Window:
         self._offered.append(i)
         self._host_job[job.host] = i
         if job.instance is not None:
-            self._hold(job.instance)
+            self._hold(job.instance, job.service, job.host)
 
     def _withdraw(self) -> None:
         """Take every offer back."""
@@ -511,6 +510,8 @@ class Window:
             if self._status[i] == WAITING:
                 self._status[i] = SKIPPED
                 self._left -= 1
+                if self._phase_open[self._phase_of[i]]:
+                    self._host_open[host].remove(i)
                 self._job_left_phase(i, missed=True)
 
     # Reasons
@@ -556,7 +557,7 @@ class Window:
         if blocker is None:
             return "waits"
         budget = self._budgets[blocker]
-        members = [m for m in sorted(self._holding) if any(number == blocker for number, _unused in self._claims(m))]
+        members = [m for m in sorted(self._holding) if any(number == blocker for number, _unused in self._holding[m])]
         names = ", ".join(members[:3]) + (f" and {len(members) - 3} more" if len(members) > 3 else "")
         what = {"instances": "instance", "domains": "failure domain", "hosts": "host"}[budget.counts]
         out = f"{len(self._groups[blocker])} out" + (f": {names}" if names else "")

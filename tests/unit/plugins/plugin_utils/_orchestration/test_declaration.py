@@ -95,10 +95,11 @@ def test_every_key_is_read() -> None:
         "estimates": {"replace": "7s", "stage": "1h"},
         "hooks": {"before": "site.roles.before", "after": "after"},
     }
-    assert set(keystone) | {"min_available"} == set(SERVICE.keys)
+    assert set(keystone) | {"min_available", "takes_balancer"} == set(SERVICE.keys)
     assert set(keystone["health"]) == set(section("health").keys)
     fleet = {
         "upgrade_balancers": "haproxies",
+        "upgrade_vip": "192.0.2.100",
         "upgrade_max_hosts_out": "25",
         "upgrade_stage_bandwidth": "100MB/s",
         "upgrade_max_failures": 3,
@@ -325,3 +326,21 @@ def test_junk_raises_nothing_but_declaration_errors(declaration: Any, view: Any,
     )
     with contextlib.suppress(DeclarationError):
         parse(declaration, inventory, fleet=fleet)
+
+
+def test_what_takes_a_balancer_out() -> None:
+    groups = {"balancers": ("ctl1", "ctl2"), "control": ("ctl1", "ctl2"), "elsewhere": ("web1",)}
+
+    def takes(spec: dict[str, object], name: str = "service", hosts: str = "control") -> bool:
+        artifact = {"container": name, "image": "image:2"}
+        return (
+            parse({name: {"hosts": hosts, "artifact": artifact, **spec}}, Inventory(groups))
+            .services[name]
+            .takes_balancer
+        )
+
+    assert takes({}, "haproxy") and takes({}, "kolla-keepalived")
+    assert not takes({}, "memcached")
+    assert not takes({}, "haproxy", "elsewhere")
+    assert not takes({"takes_balancer": False}, "haproxy")
+    assert takes({"takes_balancer": True}, "edge")

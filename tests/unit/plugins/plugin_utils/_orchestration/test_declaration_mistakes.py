@@ -118,8 +118,8 @@ ROWS = [
         [
             "upgrade_services.keystone[5]: is not a key here; right would be one of hosts, depends_on, "
             "artifact, min_available, max_unavailable, quorum, failure_domain, canary, bake_time, "
-            "version_skew, active_passive, arity, method, second_copy, balancer, health, drain_timeout, "
-            "database, max_failures, estimates, hooks",
+            "version_skew, active_passive, arity, method, second_copy, balancer, takes_balancer, health, "
+            "drain_timeout, database, max_failures, estimates, hooks",
         ],
         id="key-is-no-text",
     ),
@@ -159,8 +159,8 @@ ROWS = [
         [
             "upgrade_services.glance: is a text; write a mapping with the keys hosts, depends_on, "
             "artifact, min_available, max_unavailable, quorum, failure_domain, canary, bake_time, "
-            "version_skew, active_passive, arity, method, second_copy, balancer, health, drain_timeout, "
-            "database, max_failures, estimates, hooks",
+            "version_skew, active_passive, arity, method, second_copy, balancer, takes_balancer, health, "
+            "drain_timeout, database, max_failures, estimates, hooks",
         ],
         id="service-is-no-mapping",
     ),
@@ -779,6 +779,22 @@ ROWS = [
             "upgrade_max_hosts_out: 0 is below 1; write a whole number from 1 up",
         ],
         id="no-host-may-be-out",
+    ),
+    pytest.param(
+        {"memcached.takes_balancer": True},
+        [
+            "upgrade_services.memcached.takes_balancer: ctl1, ctl2, ctl3 are no balancers; let the service's hosts be "
+            "balancers (upgrade_balancers names their group), or drop it",
+        ],
+        id="takes-no-balancer",
+    ),
+    pytest.param(
+        {"keystone.takes_balancer": True},
+        [
+            "upgrade_services.keystone.takes_balancer: contradicts balancer; keep balancer for what stands behind the "
+            "balancers, takes_balancer for what they are made of",
+        ],
+        id="behind-a-balancer-and-one-itself",
     ),
     pytest.param(
         {"!fleet.upgrade_on_failure": "rollback"},

@@ -202,18 +202,103 @@ def test_no_method_is_an_obstacle() -> None:
 def test_the_active_member_and_the_vip_holder_go_last() -> None:
     whole = cluster(
         service("volumes", "a b c", active_passive=True, max_unavailable=3),
-        service("haproxy", "lb1 lb2", backends=(), max_unavailable=2),
+        service("haproxy", "lb1 lb2", backends=(), max_unavailable=2, takes_balancer=True),
+        service("memcached", "lb1 lb2", backends=(), max_unavailable=2),
         balancers=("lb1", "lb2"),
     )
     plan = make_plan(whole, State(active={"volumes": "a"}, vip_holder="lb1"))
     starts = plan.timeline.starts
     assert starts["replace volumes@a"] > starts["replace volumes@b"] == starts["replace volumes@c"]
     assert starts["replace haproxy@lb1"] > starts["replace haproxy@lb2"]
-    assert [budget.kind for budget in plan.budgets] == ["service", "service", "balancer"]
+    # What merely runs on the same hosts is no balancer.
+    assert plan.makespan == 120.0
+    assert [budget.kind for budget in plan.budgets] == ["service", "service", "service", "balancer"]
+    assert plan.budgets[-1].services == ("haproxy",)
     unknown = make_plan(whole, State()).to_dict()
-    assert unknown["notes"] == ["volumes: which member is active is not known, so no member can go last"]
+    assert unknown["notes"] == [
+        "volumes: which member is active is not known, so no member can go last",
+        "haproxy: who holds the VIP is not known (declare upgrade_vip), so nobody can go last",
+    ]
     # Even so, one balancer at a time.
     assert unknown["services"][1]["end"] == 120.0
+    nowhere = make_plan(replace(whole, vip="192.0.2.9"), State()).to_dict()
+    assert "no balancer was seen with 192.0.2.9" in nowhere["notes"][1]
+
+
+def kernel(hosts: str, **more: Any) -> Service:
+    members = tuple(Instance("kernel", host, Artifact("host_image", "img:2", "img:2")) for host in hosts.split())
+    return Service("kernel", members, **{"method": "roll", "min_healthy_time": 0.0, **more})
+
+
+def test_a_host_image_takes_everything_on_its_host() -> None:
+    """Each budget of each service that has an instance there bears it: service, quorum, domain, balancer."""
+    web = replace(service("web", "a b c d", "n n s s", max_unavailable=3), drain_timeout=300.0)
+    current = {i.name: InstanceState("web:2", current=True) for i in web.instances}
+    everything = kernel("a b c d", max_unavailable=4)
+
+    def makespan(one: Service, **more: Any) -> float:
+        done = {i.name: InstanceState("img:2", current=True) for i in one.instances}
+        plan = make_plan(cluster(one, everything, **more), State(current | done))
+        assert plan.obstacles == ()
+        assert plan.makespan >= plan.bound.seconds
+        return plan.makespan
+
+    assert makespan(replace(web, max_unavailable=4)) == 60.0
+    assert makespan(web) == 120.0
+    assert makespan(replace(web, max_unavailable=4, failure_domain="zone")) == 120.0
+    assert makespan(replace(web, quorum=True)) == 240.0
+    assert makespan(replace(web, max_unavailable=4), balancers=("a", "b")) == 120.0
+
+    plan = make_plan(cluster(web, everything), State(current)).to_dict()
+    job = plan["jobs"][0]
+    assert job["servers"] == [{"backend": "web_back", "name": job["host"]}]
+    assert job["drain_timeout"] == 300.0
+    assert [(row["name"], row["services"], len(row["jobs"])) for row in plan["budgets"]] == [
+        ("web", ["web", "kernel"], 4),
+        ("kernel", ["kernel"], 4),
+    ]
+
+
+def test_a_host_image_and_the_instances_on_the_host_share_one_place() -> None:
+    web = service("web", "a b", max_unavailable=1)
+    plan = make_plan(cluster(web, kernel("a b", max_unavailable=2)), State())
+    assert plan.obstacles == ()
+    # Two jobs per host, and never a part of web out on both.
+    assert plan.makespan == plan.bound.seconds == 240.0
+    broken = State({"web@a": InstanceState("web:1", healthy=False)})
+    assert [
+        job.host for job in make_plan(cluster(web, kernel("a b", max_unavailable=2)), broken).window().admissible()
+    ] == ["a"]
+
+
+def test_a_host_whose_instance_cannot_be_spared_is_an_obstacle() -> None:
+    alone = service("alone", "a", method="auto")
+    state = State({"alone@a": InstanceState("alone:2", current=True)})
+    [obstacle] = make_plan(cluster(alone, kernel("a b")), state).obstacles
+    assert obstacle == (
+        "kernel: takes alone@a out together with a: it is a single instance: while it is replaced, 0 of 1 serve"
+    )
+    for borne in (replace(alone, outage_allowed=True), replace(alone, method="roll")):
+        assert make_plan(cluster(borne, kernel("a b")), state).obstacles == ()
+
+
+def test_a_host_image_goes_last_where_something_on_the_host_does() -> None:
+    volumes = service("volumes", "a b c", active_passive=True)
+    state = State(
+        {i.name: InstanceState("volumes:2", current=True) for i in volumes.instances}, active={"volumes": "b"}
+    )
+    plan = make_plan(cluster(volumes, kernel("a b c", max_unavailable=3)), state)
+    assert order(plan)[-1] == "replace kernel@b"
+
+
+def test_a_lost_quorum_is_an_obstacle_and_quorums_are_told() -> None:
+    db = service("db", "a b c", quorum=True)
+    assert make_plan(cluster(db), State()).to_dict()["notes"] == ["db: 3 of 3 members serve; a majority is 2"]
+    one_out = {"db@a": InstanceState("db:1", healthy=False)}
+    assert make_plan(cluster(db), State(one_out)).obstacles == ()
+    two_out = one_out | {"db@b": InstanceState("db:1", healthy=False)}
+    [obstacle] = make_plan(cluster(db), State(two_out)).obstacles
+    assert obstacle.startswith("db: 1 of 3 members serve, and a majority is 2")
 
 
 def test_one_failure_domain_at_a_time_and_a_ceiling() -> None:
