@@ -16,7 +16,7 @@ import json
 import os
 import tempfile
 import time
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional, Set, Tuple
 
 DEFAULT_PATH = "/run/rondo-upgrade.fence"
 
@@ -52,6 +52,53 @@ def locked(directory: str, timeout: float) -> Iterator[None]:
         os.close(handle)
 
 
+def replace(path: str, content: Any) -> None:
+    """Put JSON in a file's place in one step. Raises OSError."""
+    handle, draft = tempfile.mkstemp(prefix=".rondo-upgrade-", dir=os.path.dirname(os.path.abspath(path)))
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(draft, 0o644)
+        os.rename(draft, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
+        raise
+
+
+class Taken:
+    """The servers (backend, name) that the run with this token has taken out, in a file beside its fence.
+
+    HAProxy forgets them in a reload. What another run took out is none of this run's business: it has looked since.
+    """
+
+    def __init__(self, fence: str, token: int) -> None:
+        self.path = fence + ".taken"
+        self.token = token
+
+    def read(self) -> Set[Tuple[str, str]]:
+        try:
+            with open(self.path, encoding="utf-8") as stream:
+                content = json.load(stream)
+            if content["token"] != self.token:
+                return set()
+            return {(str(backend), str(name)) for backend, name in content["servers"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return set()
+
+    def write(self, servers: Set[Tuple[str, str]]) -> None:
+        """Raises `FenceError`."""
+        try:
+            replace(self.path, {"token": self.token, "servers": sorted(servers)})
+        except PermissionError:
+            # The fence itself may belong to someone else, too: it is no lock.
+            return
+        except OSError as error:
+            raise FenceError("%s: can't be written (%s)" % (self.path, error.strerror)) from error
+
+
 class Fence:
     """The fence file at `path`. Callers that write hold `locked(fence.directory)`."""
 
@@ -78,19 +125,8 @@ class Fence:
     def write(self, owner: str, token: int) -> None:
         """Replace the file in one step. Raises `FenceError`."""
         try:
-            handle, draft = tempfile.mkstemp(prefix=".rondo-upgrade-", dir=self.directory)
+            replace(self.path, {"owner": owner, "token": token})
         except OSError as error:
-            raise FenceError("%s: can't be written (%s)" % (self.path, error.strerror)) from error
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump({"owner": owner, "token": token}, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(draft, 0o644)
-            os.rename(draft, self.path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(draft)
             raise FenceError("%s: can't be written (%s)" % (self.path, error.strerror)) from error
 
     def touch(self) -> None:

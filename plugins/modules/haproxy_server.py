@@ -19,6 +19,8 @@ description:
   - Refuses to take the last usable server of a backend away. Finds all wrong names before it changes anything.
   - Changes HAProxy's running state only. A reload of HAProxy forgets it unless a server state file is configured; a
     drain that is forgotten while the module waits is put right and counted in RV(restored).
+  - With O(fence) the balancer's host also keeps which servers the run has taken out, and each later call of that run
+    first puts right what HAProxy has forgotten since.
   - Tested with HAProxy 2.6 and 3.0.
 options:
   socket:
@@ -80,6 +82,13 @@ options:
       - Take servers away even if no usable one remains in a backend. Its clients then get 503.
     type: bool
     default: false
+  max_unavailable:
+    description:
+      - How many servers of a backend may be out with these. Servers that are down count, whoever took them out.
+      - With more, the module waits for as long as O(timeout) and then fails, with nothing done. One that is down on its
+        own makes room again by coming back.
+      - Servers that do not serve now take nothing more. Not used with O(state=ready) and O(force_last).
+    type: int
   master_socket:
     description:
       - The master's socket (C(haproxy -W -S PATH)). With it a drain also waits for sessions that old workers still
@@ -187,7 +196,8 @@ left_in_old_workers:
   returned: success
   type: int
 restored:
-  description: How often a drain was found undone, for example by a reload of HAProxy, and was put right.
+  description: How often a server was found in rotation that this run had taken out, for example after a reload of
+    HAProxy, and was put right.
   returned: success
   type: int
 unchecked:
@@ -202,7 +212,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.rondo.upgrade.plugins.module_utils._fence import DEFAULT_PATH, Fence, FenceError, locked
+from ansible_collections.rondo.upgrade.plugins.module_utils._fence import DEFAULT_PATH, Fence, FenceError, Taken, locked
 from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import (
     FORCED_MAINT,
     Balancer,
@@ -252,6 +262,27 @@ def last_usable(servers, wanted):
     return problems
 
 
+def no_room(servers, wanted, most):
+    """One line for each backend of which more than `most` servers would be out."""
+    problems = []
+    for backend in sorted({backend for backend, _name in wanted}):
+        rows = [server for server in servers.values() if server.backend == backend]
+        leaving = sorted(server.name for server in rows if server.key in wanted)
+        out = [server for server in rows if server.key not in wanted and not server.usable]
+        if any(server.serves for server in rows if server.key in wanted) and len(out) + len(leaving) > most:
+            problems.append(
+                "%s: %d may be out (max_unavailable); with %s it would be %d, because %s"
+                % (
+                    backend,
+                    most,
+                    ", ".join(leaving),
+                    len(out) + len(leaving),
+                    ", ".join("%s is %s" % (server.name, server.status) for server in out) or "these are more",
+                )
+            )
+    return problems
+
+
 class Rotation:
     """The wanted servers of one balancer on their way out of rotation or back into it.
 
@@ -271,6 +302,7 @@ class Rotation:
         self.left_in_old_workers = 0
         self.restored = 0
         self.unchecked = []
+        self.forgotten = set()
 
     def patiently(self, question):
         """Ask; a HAProxy that does not answer may be about to reload, so it is asked again for a while."""
@@ -298,6 +330,18 @@ class Rotation:
         self.guard()
         self.balancer.change(*("set server %s %s" % (label(key), word) for word in words))
         self.changed = True
+
+    def put_right(self, taken):
+        """Take out again what this run had taken out, and what HAProxy has forgotten since."""
+        for server in [server for key, server in sorted(self.servers.items()) if key in taken]:
+            if server.forced_out:
+                continue
+            if server.key in self.wanted:
+                self.forgotten.add(server.key)
+            elif not last_usable(self.servers, {server.key}):
+                self.command(server.key, "state maint")
+                self.restored += 1
+                self.servers = self.patiently(self.balancer.servers)
 
     def take_out(self, word):
         """Bring all that are not so yet into `word` (drain or maint); one in maint counts as drained."""
@@ -366,7 +410,7 @@ class Rotation:
         for server in self.look():
             if not server.checked and not server.tracked:
                 self.unchecked.append(server.key)
-            if not server.forced_out:
+            if not server.forced_out and server.key not in self.forgotten:
                 continue
             returned.add(server.key)
             if server.checked:
@@ -462,32 +506,75 @@ def examine(rotation, state, force_last):
         raise Refused(problems)
 
 
-def run(rotation, params, check_mode):
+def waits_for_room(rotation, params):
+    """Why the servers can't leave yet; empty where they can."""
+    most = params["max_unavailable"]
+    if most is None or params["force_last"] or params["state"] == "ready":
+        return []
+    wanted = set(rotation.wanted)
+    return last_usable(rotation.servers, wanted) or no_room(rotation.servers, wanted, most)
+
+
+def run(rotation, params, check_mode, taken=None):
     """Do what the parameters ask. Returns the status before and after, by server."""
-    state, after = params["state"], params["after_drain"]
-    with locked(rotation.balancer.meeting_place, params["answer_timeout"]):
-        rotation.guard()
-        examine(rotation, state, params["force_last"])
-        before = {key: rotation.servers[key] for key in rotation.wanted}
-        if check_mode:
-            then = {key: foreseen(server, state, after) for key, server in before.items()}
-            acts = {key: server.forced_out for key, server in before.items()}
-            if state != "ready":
-                out = "maint" if state == "maintenance" or after == "maintenance" else "drain"
-                acts = {
-                    key: not (server.admin & FORCED_MAINT if out == "maint" else server.forced_out)
-                    for key, server in before.items()
-                }
-            rotation.changed = any(acts.values())
-            return before, then
-        if state != "ready":
-            rotation.take_out("maint" if state == "maintenance" else "drain")
-    if state == "drained":
-        rotation.drain(params["timeout"], params["close_sessions"], after)
-    elif state == "ready":
-        rotation.bring_back(params["timeout"], params["min_healthy_time"])
+    deadline = rotation.now() + params["timeout"]
+    while True:
+        with locked(rotation.balancer.meeting_place, params["answer_timeout"]):
+            before, then, problems = begin(rotation, params, check_mode, taken)
+        if not problems:
+            break
+        if rotation.now() >= deadline:
+            raise Refused(problems)
+        rotation.sleep(POLL_SECONDS)
+    if then is not None:
+        return before, then
+    if params["state"] == "drained":
+        rotation.drain(params["timeout"], params["close_sessions"], params["after_drain"])
+    elif params["state"] == "ready":
+        try:
+            rotation.bring_back(params["timeout"], params["min_healthy_time"])
+        except Failed:
+            if taken is not None:
+                out = {server.key for server in rotation.look() if server.forced_out}
+                with locked(rotation.balancer.meeting_place, params["answer_timeout"]):
+                    taken.write(taken.read() | out)
+            raise
     rotation.look()
     return before, {key: rotation.servers[key].status for key in rotation.wanted}
+
+
+def begin(rotation, params, check_mode, taken):
+    """Look and, where there is room, begin. Returns the status before, that which check mode foresees (else None),
+    and why there is no room."""
+    state, after = params["state"], params["after_drain"]
+    rotation.guard()
+    known = set() if taken is None or check_mode else taken.read()
+    if known:
+        rotation.servers = rotation.balancer.servers()
+        rotation.put_right(known)
+    examine(rotation, state, params["force_last"] or params["max_unavailable"] is not None)
+    problems = waits_for_room(rotation, params)
+    before = {key: rotation.servers[key] for key in rotation.wanted}
+    if problems:
+        return before, None, problems
+    if check_mode:
+        then = {key: foreseen(server, state, after) for key, server in before.items()}
+        acts = {key: server.forced_out for key, server in before.items()}
+        if state != "ready":
+            out = "maint" if state == "maintenance" or after == "maintenance" else "drain"
+            acts = {
+                key: not (server.admin & FORCED_MAINT if out == "maint" else server.forced_out)
+                for key, server in before.items()
+            }
+        rotation.changed = any(acts.values())
+        return before, then, []
+    wanted = set(rotation.wanted)
+    if taken is not None:
+        # Before the act: what a reload forgets in between is found, too.
+        taken.write(known - wanted if state == "ready" else known | wanted)
+    if state != "ready":
+        rotation.take_out("maint" if state == "maintenance" else "drain")
+    return before, None, []
 
 
 def main():
@@ -506,6 +593,7 @@ def main():
             "after_drain": {"type": "str", "choices": ["maintenance", "drain"], "default": "maintenance"},
             "close_sessions": {"type": "bool", "default": True},
             "force_last": {"type": "bool", "default": False},
+            "max_unavailable": {"type": "int"},
             "master_socket": {"type": "str"},
             "fence": {
                 "type": "dict",
@@ -535,8 +623,9 @@ def main():
 
     balancer = Balancer(params["socket"], params["answer_timeout"], params["master_socket"])
     rotation = Rotation(balancer, wanted, guard)
+    taken = Taken(params["fence"]["path"], params["fence"]["token"]) if params["fence"] else None
     try:
-        before, after = run(rotation, params, module.check_mode)
+        before, after = run(rotation, params, module.check_mode, taken)
     except (HaproxyError, FenceError, Refused, Failed) as error:
         module.fail_json(msg=str(error), changed=rotation.changed, closed_sessions=sum(rotation.closed.values()))
     unchecked = [label(key) for key in rotation.unchecked]

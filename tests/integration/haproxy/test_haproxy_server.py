@@ -135,6 +135,48 @@ def test_sessions_in_old_workers_are_closed_and_counted(lab: Lab) -> None:
     assert slow.result(120)[0] != 200
 
 
+def test_what_a_reload_forgot_is_put_right_by_the_runs_next_call(lab: Lab) -> None:
+    fence = {"path": str(lab.home / "fence"), "token": 3}
+    lab.module("haproxy_server", servers=lab.rows("ctl1"), state="drained", fence=fence)
+    lab.reload()
+    wait_for(lab, lab.all_up, "all servers up in the new worker")
+    next_call = lab.module("haproxy_server", servers=lab.rows("ctl2"), state="ready", fence=fence)
+    assert next_call["restored"] == 2
+    assert lab.status(INTERNAL, "ctl1") == lab.status(EXTERNAL, "ctl1") == "MAINT"
+
+    lab.reload()
+    wait_for(lab, lab.all_up, "all servers up in the new worker")
+    returned = lab.module("haproxy_server", servers=lab.rows("ctl1"), state="ready", fence=fence)
+    assert returned["changed"] and returned["restored"] == 0
+    assert lab.all_up()
+    again = lab.module("haproxy_server", servers=lab.rows("ctl2"), state="ready", fence=fence)
+    assert not again["changed"] and again["restored"] == 0
+
+    lab.module("haproxy_server", servers=lab.rows("ctl1"), state="drained", fence=fence)
+    lab.reload()
+    wait_for(lab, lab.all_up, "all servers up in the new worker")
+    other = lab.module("haproxy_server", servers=lab.rows("ctl2"), state="ready", fence={**fence, "token": 4})
+    assert other["restored"] == 0
+    assert lab.all_up()
+
+
+def test_a_drain_waits_until_a_member_that_failed_is_back(lab: Lab) -> None:
+    options = {"servers": lab.rows("ctl1"), "state": "drained", "max_unavailable": 1}
+    lab.applications["ctl2"].stop()
+    wait_for(lab, lambda: lab.status(INTERNAL, "ctl2") == lab.status(EXTERNAL, "ctl2") == "DOWN", "ctl2 down")
+    refused = lab.module("haproxy_server", **options, timeout=0.5)
+    assert refused["failed"] and not refused["changed"]
+    assert "ctl2 is DOWN" in refused["msg"]
+
+    draining = lab.begin("haproxy_server", **options, timeout=250)
+    time.sleep(1)
+    assert draining.poll() is None
+    assert lab.status(INTERNAL, "ctl1") == lab.status(EXTERNAL, "ctl1") == "UP"
+    lab.applications["ctl2"].start()
+    assert lab.end(draining)["changed"]
+    assert lab.status(INTERNAL, "ctl1") == lab.status(EXTERNAL, "ctl1") == "MAINT"
+
+
 def test_the_last_usable_server_is_kept(lab: Lab) -> None:
     lab.module("haproxy_server", servers=lab.rows("ctl2", INTERNAL), state="maintenance")
     for check_mode in (True, False):
