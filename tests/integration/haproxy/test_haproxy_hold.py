@@ -30,14 +30,14 @@ FAR = {"force": True}
 
 
 def wait_for(happened, what: str) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not happened():
         assert time.monotonic() < deadline, f"never seen: {what}"
         time.sleep(0.05)
 
 
 def answers(futures: list[Any]) -> list[tuple[int, str | None]]:
-    return [future.result(240) for future in futures]
+    return [future.result(600) for future in futures]
 
 
 def held_until_its_deadline(lab: HoldLab, requests: int, **options: Any) -> list[tuple[int, str | None]]:
@@ -349,7 +349,7 @@ PLAYBOOK = """
     - assert: {{that: [first is changed, hold_written is not changed, hold_lua_copied is not changed]}}
     - include_role: {{name: rondo.upgrade.hold}}
       vars: {{hold_state: held, hold_deadline: {never}, hold_force: true}}
-    - wait_for: {{path: "{home}/go", timeout: 240}}
+    - wait_for: {{path: "{home}/go", timeout: 600}}
     - include_role: {{name: rondo.upgrade.hold}}
       vars: {{hold_state: released}}
     - copy: {{content: "{{{{ hold_summary | to_json }}}}", dest: "{home}/summary.json"}}
@@ -373,10 +373,45 @@ def test_the_role_installs_holds_on_all_balancers_and_releases(plain_lab: HoldLa
         waiting = lab.requests(5, frontend="external")
         lab.waiting(5)
         (lab.home / "go").touch()
-        said = playing.communicate(timeout=240)[0]
+        said = playing.communicate(timeout=600)[0]
     finally:
         playing.kill()
     assert playing.returncode == 0, said
     assert answers(waiting) == [(200, None)] * 5
     summary = json.loads((lab.home / "summary.json").read_text())
     assert (summary["held"], summary["greatest"], summary["rejected"], summary["ended"]) == (5, 5, 0, ["off"])
+
+
+ALL_OR_NONE = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - include_role: {name: rondo.upgrade.hold}
+      vars: {hold_state: held, hold_service: keystone, hold_deadline: 1000, hold_force: true}
+"""
+
+
+@pytest.mark.parametrize("shared_hold_lab", ["3.0"], indirect=True)
+def test_the_role_holds_on_all_balancers_or_on_none(hold_lab: HoldLab, second_hold_lab: HoldLab) -> None:
+    hosts = {}
+    # The second one's self-test goes through a frontend without the action: no arithmetic beforehand finds that.
+    for name, lab, frontend in (("lb1", hold_lab, "internal"), ("lb2", second_hold_lab, "plain")):
+        hosts[name] = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "ansible_remote_tmp": f"{lab.home}/tmp",
+            "upgrade_haproxy_socket": lab.admin,
+            "hold_self_test": {"url": "http://keystone/", "unix": f"{lab.home}/{frontend}.sock", "timeout": 60},
+        }
+    (hold_lab.home / "both.json").write_text(json.dumps({"balancers": {"hosts": hosts}}))
+    (hold_lab.home / "both.yml").write_text(ALL_OR_NONE)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", "both.json", "both.yml"],
+        cwd=hold_lab.home, capture_output=True, text=True, check=False, timeout=600, env={**os.environ, **ENVIRONMENT},
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "keystone is held nowhere" in done.stdout and "without being held" in done.stdout, done.stdout + done.stderr
+    # Held, and released again.
+    assert done.stdout.count("changed: [localhost -> lb1]") == 2, done.stdout
+    assert hold_lab.hold_status()["ended"] == "off"
+    assert second_hold_lab.hold_status()["ended"] == "never"
