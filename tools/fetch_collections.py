@@ -39,7 +39,7 @@ def main() -> int:
                 "-m",
                 "pip",
                 "download",
-                "--quiet",
+                "-qq",
                 "--disable-pip-version-check",
                 "--no-deps",
                 "--dest",
