@@ -5,8 +5,8 @@
 
 Facts of a host, all optional; one that is missing was not observed:
 `observe_containers` (rows of container_info by container), `observe_packages` (installed version by package, "" for
-none), `observe_host_image` (its name), `observe_haproxy` (result of haproxy_info, on balancers), `observe_schema`
-(by service, `rc` of its check: 0 done, 2 expand, 4 contract).
+none), `observe_host_image` (its name), `observe_haproxy` (result of haproxy_info) and `observe_addresses` (its own) on
+balancers, `observe_schema` (by service, `rc` of its check: 0 done, 2 expand, 4 contract).
 """
 
 from __future__ import annotations
@@ -22,11 +22,21 @@ from ._orchestration._declaration import DeclarationError, Inventory, parse, unm
 from ._orchestration._keys import FLEET
 from ._orchestration._model import Artifact, Cluster, Instance, InstanceState, JobKind, State
 from ._orchestration._spec import Problem
-from ._page import count, some
+from ._page import count, duration, some
 from ._revert import VARIABLE, Back, facts_of, turned
 
 ROOT = "upgrade_services"
-FACTS = ("observe_containers", "observe_packages", "observe_host_image", "observe_haproxy", "observe_schema")
+FACTS = (
+    "observe_containers",
+    "observe_packages",
+    "observe_host_image",
+    "observe_haproxy",
+    "observe_addresses",
+    "observe_schema",
+)
+# A server that went down as often as this, and last changed so recently (seconds), is worth a note.
+UNSTEADY = 3
+RECENTLY = 600
 
 Facts = Mapping[str, Mapping[str, Any]]
 
@@ -230,6 +240,7 @@ def state(
         instances=instances,
         schema={name: _schema(cluster, name, code) for name, code in checks.items() if code in _STEPS},
         active={name: host for name in cluster.services if (host := _active(cluster, name, facts))},
+        vip_holder=_vip_holder(cluster, facts),
         tested=tested,
         in_flight=frozenset(job["instance"] for job in left if job["instance"] in instances),
         obstacles=tuple(_obstacles(cluster, facts, checks)),
@@ -343,6 +354,12 @@ def _active(cluster: Cluster, name: str, facts: Facts) -> str | None:
     return min(ranks, key=lambda rank: rank[0])[1] if ranks else None
 
 
+def _vip_holder(cluster: Cluster, facts: Facts) -> str | None:
+    """The balancer that has the shared address; None where none was seen with it."""
+    holders = (name for name in cluster.balancers if cluster.vip in facts.get(name, {}).get("observe_addresses", ()))
+    return next(holders, None)
+
+
 _STEPS: Mapping[int, tuple[JobKind, ...]] = {0: (), 2: ("expand", "migrate", "contract"), 4: ("contract",)}
 
 
@@ -390,6 +407,11 @@ def _notes(cluster: Cluster, facts: Facts) -> Iterator[str]:
     for balancer in cluster.balancers:
         if old := facts.get(balancer, {}).get("observe_haproxy", {}).get("old_workers"):
             yield f"{balancer}: {count(len(old), 'old worker')} of HAProxy with sessions; a drain waits for them too"
+    for name, instance in cluster.instances.items():
+        for where, row in _rows(instance, facts, cluster.balancers):
+            falls, since = int(row.get("chkdown") or 0), int(row.get("lastchg") or 0)
+            if row["usable"] and falls >= UNSTEADY and since < RECENTLY:
+                yield f"{name} is unsteady: down {falls} times in {where}, and up only since {duration(since)}"
 
 
 def managed(cluster: Cluster) -> dict[str, dict[str, Any]]:

@@ -270,6 +270,28 @@ def test_old_workers_are_worth_a_note() -> None:
     )
 
 
+def test_an_unsteady_server_is_worth_a_note() -> None:
+    facts = _facts()
+    row = facts["lb1"]["observe_haproxy"]["backends"]["keystone_back"]["servers"]["ctl1"]
+    for falls, since, noted in ((3, 90, True), (2, 90, False), (9, 900, False)):
+        row |= {"chkdown": falls, "lastchg": since}
+        notes = _cluster.state(_cluster_of(), facts).notes
+        assert bool(notes) == noted
+    row |= {"chkdown": 3, "lastchg": 90}
+    (note,) = _cluster.state(_cluster_of(), facts).notes
+    assert note == "keystone@ctl1 is unsteady: down 3 times in keystone_back/ctl1 on lb1, and up only since 1m 30s"
+
+
+def test_the_balancer_that_has_the_shared_address_holds_the_vip() -> None:
+    facts = _facts()
+    inventory = _cluster.Inventory({**{name: tuple(hosts) for name, hosts in GROUPS.items()}, "balancers": ("lb1",)})
+    shared = _cluster.parse(DECLARATION, inventory, fleet={"upgrade_vip": "192.0.2.9"})
+    assert _cluster.state(shared, facts).vip_holder is None
+    facts["lb1"]["observe_addresses"] = ["192.0.2.1", "192.0.2.9"]
+    assert _cluster.state(shared, facts).vip_holder == "lb1"
+    assert _cluster.state(_cluster_of(), facts).vip_holder is None
+
+
 def test_tables_that_do_not_match_the_declaration_are_mistakes() -> None:
     facts = _facts()
     del facts["lb1"]["observe_haproxy"]["backends"]["keystone_back"]["servers"]["ctl2"]
