@@ -15,8 +15,8 @@ author:
 description:
   - Puts together what the journal, the probe and the balancers' own counters hold of a run, and says the verdict on one
     screen.
-  - Writes the same under O(directory) as a page for a browser, C(report/index.html), as data, C(report/report.json), and for
-    CI systems as JUnit XML, C(report/junit.xml). See C(docs/report.md).
+  - Writes the same under O(directory) as a page for a browser, C(report/index.html), as data, C(report/report.json),
+    and for CI systems as JUnit XML, C(report/junit.xml). See C(docs/report.md).
   - Fails if the run did not do all of its jobs, if something is not as declared, or if requests failed.
 extends_documentation_fragment:
   - rondo.upgrade.controller
