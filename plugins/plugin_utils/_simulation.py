@@ -93,12 +93,15 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
         f" {count(result['jobs'], 'job')}"
     )
     yield f"  planned       {duration(result['planned'])}; can't be less than {duration(result['bound'])}"
-    ratio = f", {result['makespan'] / result['planned']:.2f} times the plan" if result["planned"] else ""
-    yield f"  it took       {duration(result['makespan'])}{ratio}"
+    if result["stuck"]:
+        yield f"  it stopped    after {duration(result['makespan'])}"
+    else:
+        ratio = f", {result['makespan'] / result['planned']:.2f} times the plan" if result["planned"] else ""
+        yield f"  it took       {duration(result['makespan'])}{ratio}"
     yield f"  jobs          {result['done']} done, {len(result['failed'])} failed, {len(result['left'])} never begun"
     if result["failed"]:
         yield from wrapped(some(result["failed"], 6), "  failed        ")
     if result["stuck"]:
-        yield from wrapped(result["stuck"], "  stopped       ")
+        yield from wrapped(result["stuck"], "  why           ")
     over = [name for name, (most, capacity) in result["greatest_out"].items() if most > capacity]
     yield from wrapped(f"exceeded: {some(over, 6)}" if over else "kept at every moment", "  budgets       ")

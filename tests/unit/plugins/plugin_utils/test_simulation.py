@@ -42,7 +42,8 @@ def test_failing_hosts_stop_it_and_are_named() -> None:
     assert found["left"]
     text = _simulation.page(found)
     assert found["failed"][0] in text
-    assert "stopped" in text
+    assert "it stopped    after" in text
+    assert "it took" not in text
 
 
 def test_a_slow_zone_and_few_forks_take_longer() -> None:
