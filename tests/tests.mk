@@ -40,10 +40,13 @@ molecule-default: setup engine  ## Keystone upgraded under load: create, converg
 molecule-faults: setup engine  ## What happens when things are broken on purpose
 	molecule test --no-command-borders --scenario-name faults
 
+molecule-control: setup engine  ## Pause, resume, abort, revert; versions that go wrong after they were healthy
+	molecule test --no-command-borders --scenario-name control
+
 contrast: setup engine  ## The same load over four ways to upgrade; prints the README's table
 	$(python) tests/contrast/contrast.py
 
 bench-plan: setup  ## How long planning takes for fleets of 10 to 10,000 hosts
 	$(python) tests/benchmarks/plan.py
 
-.PHONY: test contrast bench-plan $(parts)
+.PHONY: test contrast bench-plan molecule-control $(parts)

@@ -123,6 +123,46 @@ def application(environ, start_response):
     return [body]
 """
 
+# Healthy until it has been asked for that some thirty times: by then it is in rotation and being watched.
+DYING_APPLICATION = """
+import os
+import signal
+import threading
+
+from keystone.server.wsgi import initialize_public_application
+
+keystone = initialize_public_application()
+lock = threading.Lock()
+asked = 0
+
+
+def application(environ, start_response):
+    global asked
+    if environ["PATH_INFO"] == "/healthcheck":
+        with lock:
+            asked += 1
+            if asked > 30:
+                os.kill(os.getppid(), signal.SIGKILL)
+                os._exit(1)
+    return keystone(environ, start_response)
+"""
+
+# Answers its health check as the good one does, and nothing else.
+FAILING_APPLICATION = """
+from keystone.server.wsgi import initialize_public_application
+
+keystone = initialize_public_application()
+
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/healthcheck":
+        return keystone(environ, start_response)
+    body = b'{"error": "this image fails real requests on purpose"}'
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    start_response("500 Internal Server Error", headers)
+    return [body]
+"""
+
 # Keystone reads its policy at the first request; concurrent first requests are then refused with 403.
 KEYSTONE_GUNICORN = """
 import os
@@ -187,6 +227,16 @@ def keystone_unhealthy(version: str) -> Recipe:
         base=f"keystone-{version}",
         changes=("ENV KEYSTONE_WSGI=unhealthy:application", "ENV PYTHONPATH=/opt/unhealthy", *KEYSTONE_CHANGES[1:]),
         files={"/opt/unhealthy/unhealthy.py": UNHEALTHY_APPLICATION},
+    )
+
+
+def keystone_broken(version: str, how: str, application: str) -> Recipe:
+    """The real Keystone inside of an application that breaks on purpose."""
+    return Recipe(
+        reference=f"rondo/keystone:{version}-{how}",
+        base=f"keystone-{version}",
+        changes=(f"ENV KEYSTONE_WSGI=keystone_{how}:application", "ENV PYTHONPATH=/opt/broken", *KEYSTONE_CHANGES[1:]),
+        files={f"/opt/broken/keystone_{how}.py": application},
     )
 
 
@@ -276,6 +326,8 @@ RECIPES: dict[str, Recipe] = {
     "keystone-28.1.0": keystone("28.1.0"),
     "keystone-29.1.0": keystone("29.1.0"),
     "keystone-29.1.0-unhealthy": keystone_unhealthy("29.1.0"),
+    "keystone-29.1.0-dying": keystone_broken("29.1.0", "dying", DYING_APPLICATION),
+    "keystone-29.1.0-failing": keystone_broken("29.1.0", "failing", FAILING_APPLICATION),
     "keystone-30.0.0": keystone("30.0.0"),
     "web-1": web("1"),
     "web-2": web("2"),
