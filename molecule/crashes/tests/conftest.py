@@ -38,12 +38,13 @@ PATIENCE = 1200
 
 @dataclass(frozen=True)
 class Strike:
-    """At the start of `step` of a job of `kind` that `spare` does not name: kill the run after so many seconds, or run a
-    command ({host}: the job's host; {earlier}: that of the first job)."""
+    """At the start of `step` of a job of `kind` that `spare` does not name: kill the run after so many seconds, or run
+    a command ({host}: the job's host; {earlier}: that of the first job). `later`: not in the first job of the run."""
 
     step: Step
     kind: str = "replace"
     spare: tuple[str, ...] = ()
+    later: bool = False
     kill_after: float = 0.0
     command: tuple[str, ...] = ()
 
@@ -67,6 +68,7 @@ class Run:
                     "task": strike.step.task,
                     "kind": strike.kind,
                     "spare": strike.spare,
+                    "later": strike.later,
                     "mark": str(self._mark),
                     **({"command": strike.command} if strike.command else {"kill_after": strike.kill_after}),
                 }
@@ -184,9 +186,7 @@ class Watch:
 def watching(lab: Laboratory, folder: Path) -> Iterator[Watch]:
     folder.mkdir()
     with (
-        observing(
-            lab.name, folder, balancers=BALANCERS, backend=BACKEND, service="web", members=MEMBERS
-        ) as observer,
+        observing(lab.name, folder, balancers=BALANCERS, backend=BACKEND, service="web", members=MEMBERS) as observer,
         probing(f"http://{lab.vip}:8000/", folder) as requests,
     ):
         yield Watch(requests, observer)

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The observer: what both balancers' tables and the engine said, several times a second, and whether a budget held.
 
-It knows nothing of plans and journals. One small program in each balancer's node asks HAProxy's runtime API, one asks the
-engine; each writes a JSON line per look. A server counts as out at a moment only where the looks before and after that
-moment both say so: a late look can't invent an outage.
+It knows nothing of plans and journals. One small program in each balancer's node asks HAProxy's runtime API, one asks
+the engine; each writes a JSON line per look. A server counts as out at a moment only where the looks before and after
+that moment both say so: a late look can't invent an outage.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def _certainly(looks: Sequence[Look], starts: Sequence[float], moment: float) ->
 
 
 def read(path: Path, members: Mapping[str, str], usable: str) -> list[Look]:
-    """The looks that a program wrote. `members`: their names by the names in its rows; a state that begins with `usable`
-    is that of a member that serves, and a member that is missing does not."""
+    """The looks that a program wrote. `members`: their names by the names in its rows; a state that begins with
+    `usable` is that of a member that serves, and a member that is missing does not."""
     looks = []
     for line in path.read_text().splitlines():
         try:

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The controller is killed at every step of a job, each time in a run of its own.
 
-Each run finds what the one before left in flight, brings that to its end first, goes on, and is killed at the next step.
+Each run finds what the one before left in flight, brings that to its end first, goes on, and is killed at the next
+step.
 """
 
 from __future__ import annotations
