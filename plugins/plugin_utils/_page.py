@@ -13,6 +13,7 @@ from typing import Any
 WIDTH = 100
 _MOST_BARS = 40
 _MOST_NAMES = 12
+_MOST_SENTENCES = 40
 
 
 def duration(seconds: float) -> str:
@@ -81,7 +82,10 @@ def _summary(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _listed(title: str, sentences: Iterable[str]) -> list[str]:
-    lines = [line for sentence in sentences for line in wrapped(sentence, "  - ")]
+    told = list(sentences)
+    lines = [line for sentence in told[:_MOST_SENTENCES] for line in wrapped(sentence, "  - ")]
+    if len(told) > _MOST_SENTENCES:
+        lines.append(f"  - and {len(told) - _MOST_SENTENCES} more")
     return [title, *lines] if lines else []
 
 

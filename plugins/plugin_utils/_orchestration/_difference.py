@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from ._spec import listed
+
 PlanDict = Mapping[str, Any]
 
 _SERVICE_WORDS: Final = (
@@ -18,11 +20,26 @@ _SERVICE_WORDS: Final = (
 )
 # Estimates drift a little with every run; below this share of the makespan that is no news.
 DRIFT: Final = 0.05
+FEW: Final = 6
 
 
 def difference(old: PlanDict, new: PlanDict) -> list[str]:
     """Sentences on what is different in `new` and why; none where both say the same. Both are plan.json's mappings."""
-    return [*_services(old, new), *_members(old, new), *_instances(old, new), *_schema(old, new), *_forecasts(old, new)]
+    return [
+        *_services(old, new),
+        *_together([*_members(old, new), *_instances(old, new)]),
+        *_schema(old, new),
+        *_forecasts(old, new),
+    ]
+
+
+def _together(sentences: Iterable[str]) -> list[str]:
+    """Sentences of which each begins with an instance; instances of which the same is said share one."""
+    instances: dict[str, list[str]] = {}
+    for sentence in sentences:
+        instance, _unused, said = sentence.partition(": ")
+        instances.setdefault(said, []).append(instance)
+    return [f"{listed(names, FEW)}: {said}" for said, names in instances.items()]
 
 
 def _by(rows: Iterable[Mapping[str, Any]], key: str) -> dict[str, Mapping[str, Any]]:

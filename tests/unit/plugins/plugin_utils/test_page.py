@@ -83,7 +83,9 @@ def test_wide_plans_fit_the_width() -> None:
         plan["jobs"].append({**template, "id": f"replace keystone@{host}", "host": host, **times})
     for number in range(100, 140):
         plan["services"].append({**plan["services"][0], "name": f"a-service-with-a-long-name-{number}"})
+    plan["notes"] = [f"compute{number} is unsteady" for number in range(300)]
     text = page(plan, difference=["keystone@ctl1: " + "was " * 50])
+    assert "  - and 260 more" in text
     assert max(len(line) for line in text.splitlines()) <= WIDTH
     assert "+ is more than 9" in text
     assert "and 388 more" in " ".join(text.split())

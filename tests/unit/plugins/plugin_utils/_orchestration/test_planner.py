@@ -434,6 +434,16 @@ def test_what_changed_between_two_plans() -> None:
     ]
 
 
+def test_the_same_change_of_many_instances_is_one_sentence() -> None:
+    names = " ".join(f"h{number}" for number in range(9))
+    old = make_plan(cluster(service("web", names)), State()).to_dict()
+    state = State({f"web@h{number}": CURRENT for number in range(9)})
+    assert difference(old, make_plan(cluster(service("web", names)), state).to_dict()) == [
+        "web@h0, web@h1, web@h2, web@h3, web@h4, web@h5 and 3 more: no job any more, it already runs its target",
+        "forecast: 0 s, was 540 s",
+    ]
+
+
 def test_simulation() -> None:
     web = service("web", "a b c d", "n n s s", max_unavailable=2)
     calm = simulate(cluster(web), State(), None, Scenario(drawn=False))
