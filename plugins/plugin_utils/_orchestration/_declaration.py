@@ -25,6 +25,7 @@ from ._quantities import show_duration
 from ._sizes import (
     Impossible,
     Size,
+    allowed,
     allowed_sizes,
     fits,
     from_max_unavailable,
@@ -150,7 +151,7 @@ class _Reader:
             healthy_deadline=health["healthy_deadline"],
             drain_timeout=values["drain_timeout"],
             database=Database(database["expand"], database["migrate"], database["contract"]),
-            max_failures=values["max_failures"],
+            max_failures=allowed(len(hosts), values["max_failures"]),
             estimates=_estimates(values),
             hooks=tuple(values["hooks"][when] for when in ("before", "after") if values["hooks"][when]),
         )
@@ -493,7 +494,9 @@ def _with_fleet(
             read[name] = key.read(value)
         except Wrong as mistake:
             problems.add(name, mistake.wrong, mistake.remedy, value=value)
-    ceilings = Ceilings(read["upgrade_max_hosts_out"], read["upgrade_stage_bandwidth"], read["upgrade_max_failures"])
+    everywhere = sum(len(service.instances) for service in services.values())
+    failures = allowed(everywhere, read["upgrade_max_failures"])
+    ceilings = Ceilings(read["upgrade_max_hosts_out"], read["upgrade_stage_bandwidth"], failures)
     balancers = _balancers(services, read["upgrade_balancers"], inventory, problems)
     return Cluster(services, balancers, ceilings, read["upgrade_vip"])
 

@@ -63,6 +63,11 @@ def from_min_available(size: int, stay: int | Percent | str) -> Size:
     return Size(size - least, f"{text}, so {size - least} may be out", outage_allowed=least == 0)
 
 
+def allowed(size: int, failures: int | Percent) -> int:
+    """How many jobs may fail: a number, or a percentage of `size` instances that is not to be exceeded."""
+    return math.floor(failures.of(size)) if isinstance(failures, Percent) else failures
+
+
 def from_max_unavailable(size: int, out: int | Percent, *, second_copy: bool) -> Size:
     """The budget of `max_unavailable`: a number, or a percentage (rounded down). Raises `Impossible`."""
     if isinstance(out, Percent):

@@ -233,6 +233,19 @@ def test_other_variables_of_a_run_are_no_mistakes() -> None:
 BEHIND = {"balancer": {"backends": ["back"]}}
 
 
+@pytest.mark.parametrize(
+    ("said", "of_service", "of_all"), [("10%", 1, 2), ("0%", 0, 0), ("19%", 1, 3), ("100%", 10, 20), (3, 3, 3)]
+)
+def test_how_many_may_fail(said: str | int, of_service: int, of_all: int) -> None:
+    hosts = tuple(f"h{number}" for number in range(10))
+    declared = {
+        name: {"artifact": {"container": name, "image": "img:2"}, "max_failures": said} for name in ("web", "api")
+    }
+    read = parse(declared, Inventory({"web": hosts, "api": hosts}), fleet={"upgrade_max_failures": said})
+    assert [service.max_failures for service in read.services.values()] == [of_service] * 2
+    assert read.ceilings.max_failures == of_all
+
+
 def test_tables_that_match() -> None:
     table = {"back": ["web1", "web2"], "stats": ["local"]}
     assert unmatched(cluster(2, **BEHIND), {"lb1": table, "lb2": table}) == []

@@ -736,7 +736,7 @@ ROWS = [
     pytest.param(
         {"keystone.max_failures": -1},
         [
-            "upgrade_services.keystone.max_failures: -1 is below 0; write a whole number from 0 up",
+            'upgrade_services.keystone.max_failures: -1 is below 0; write a whole number or a percentage such as "60%"',
         ],
         id="max-failures-below-zero",
     ),
