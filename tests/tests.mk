@@ -49,4 +49,7 @@ contrast: setup engine  ## The same load over four ways to upgrade; prints the R
 bench-plan: setup  ## How long planning takes for fleets of 10 to 10,000 hosts
 	$(python) tests/benchmarks/plan.py
 
-.PHONY: test contrast bench-plan molecule-control $(parts)
+bench-window: setup  ## The strategy against linear and host_pinned on 20 to 1,000 simulated hosts (about 15 minutes)
+	$(python) tests/benchmarks/window.py
+
+.PHONY: test contrast bench-plan bench-window molecule-control $(parts)
