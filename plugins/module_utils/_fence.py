@@ -69,34 +69,47 @@ def replace(path: str, content: Any) -> None:
 
 
 class Taken:
-    """The servers (backend, name) that the run with this token has taken out, in a file beside its fence.
+    """The servers (backend, name) that the run with this token has taken `out`, and those on their way back
+    (`returning`), in a file beside its fence. Callers hold `locked`.
 
-    HAProxy forgets them in a reload. What another run took out is none of this run's business: it has looked since.
+    HAProxy forgets what was taken out in a reload. What another run took out is none of this run's business: it has
+    looked since.
     """
 
     def __init__(self, fence: str, token: int) -> None:
         self.path = fence + ".taken"
         self.token = token
 
-    def read(self) -> Set[Tuple[str, str]]:
-        try:
-            with open(self.path, encoding="utf-8") as stream:
-                content = json.load(stream)
-            if content["token"] != self.token:
-                return set()
-            return {(str(backend), str(name)) for backend, name in content["servers"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            return set()
+    @property
+    def out(self) -> Set[Tuple[str, str]]:
+        return self._read("out")
 
-    def write(self, servers: Set[Tuple[str, str]]) -> None:
-        """Raises `FenceError`."""
+    @property
+    def returning(self) -> Set[Tuple[str, str]]:
+        return self._read("returning")
+
+    def move(self, servers: Set[Tuple[str, str]], where: Optional[str]) -> None:
+        """Keep them as `out` or as `returning`, or no more (None). Raises `FenceError`."""
+        content = {name: self._read(name) - servers for name in ("out", "returning")}
+        if where is not None:
+            content[where] |= servers
         try:
-            replace(self.path, {"token": self.token, "servers": sorted(servers)})
+            replace(self.path, {"token": self.token, **{name: sorted(keys) for name, keys in content.items()}})
         except PermissionError:
             # The fence itself may belong to someone else, too: it is no lock.
             return
         except OSError as error:
             raise FenceError("%s: can't be written (%s)" % (self.path, error.strerror)) from error
+
+    def _read(self, name: str) -> Set[Tuple[str, str]]:
+        try:
+            with open(self.path, encoding="utf-8") as stream:
+                content = json.load(stream)
+            if content["token"] != self.token:
+                return set()
+            return {(str(backend), str(server)) for backend, server in content[name]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return set()
 
 
 class Fence:

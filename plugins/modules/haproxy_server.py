@@ -200,6 +200,24 @@ restored:
     HAProxy, and was put right.
   returned: success
   type: int
+down:
+  description:
+    - Other servers of the same backends that serve nobody now, and that this run has not taken out.
+    - Only told with O(fence), which knows what this run has taken out.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    backend:
+      description: The backend's name.
+      type: str
+    name:
+      description: The server's name.
+      type: str
+    status:
+      description: The status, in HAProxy's words.
+      type: str
+      sample: DOWN
 unchecked:
   description: Servers, as BACKEND/NAME, that were returned without proof because HAProxy does not check them.
   returned: success
@@ -467,6 +485,7 @@ class Rotation:
             else:
                 self.command(key, "state maint")
                 again.append(label(key))
+        self.look()
         text = "not up within %g s" % timeout
         if min_healthy_time:
             text += " and for %g s then" % min_healthy_time
@@ -506,6 +525,19 @@ def examine(rotation, state, force_last):
         raise Refused(problems)
 
 
+def others_down(rotation, taken):
+    """The other servers of the same backends that serve nobody, and that this run has not taken out."""
+    if taken is None:
+        return []
+    ours = taken.out | taken.returning | set(rotation.wanted)
+    backends = {backend for backend, _name in rotation.wanted}
+    return [
+        {"backend": server.backend, "name": server.name, "status": server.status}
+        for key, server in sorted(rotation.servers.items())
+        if server.backend in backends and not server.serves and key not in ours
+    ]
+
+
 def waits_for_room(rotation, params):
     """Why the servers can't leave yet; empty where they can."""
     most = params["max_unavailable"]
@@ -533,12 +565,12 @@ def run(rotation, params, check_mode, taken=None):
     elif params["state"] == "ready":
         try:
             rotation.bring_back(params["timeout"], params["min_healthy_time"])
-        except Failed:
+        finally:
             if taken is not None:
-                out = {server.key for server in rotation.look() if server.forced_out}
+                out = {server.key for server in rotation.servers.values() if server.forced_out}
                 with locked(rotation.balancer.meeting_place, params["answer_timeout"]):
-                    taken.write(taken.read() | out)
-            raise
+                    taken.move(set(rotation.wanted) - out, None)
+                    taken.move(set(rotation.wanted) & out, "out")
     rotation.look()
     return before, {key: rotation.servers[key].status for key in rotation.wanted}
 
@@ -548,7 +580,7 @@ def begin(rotation, params, check_mode, taken):
     and why there is no room."""
     state, after = params["state"], params["after_drain"]
     rotation.guard()
-    known = set() if taken is None or check_mode else taken.read()
+    known = set() if taken is None or check_mode else taken.out
     if known:
         rotation.servers = rotation.balancer.servers()
         rotation.put_right(known)
@@ -571,7 +603,7 @@ def begin(rotation, params, check_mode, taken):
     wanted = set(rotation.wanted)
     if taken is not None:
         # Before the act: what a reload forgets in between is found, too.
-        taken.write(known - wanted if state == "ready" else known | wanted)
+        taken.move(wanted, "returning" if state == "ready" else "out")
     if state != "ready":
         rotation.take_out("maint" if state == "maintenance" else "drain")
     return before, None, []
@@ -648,6 +680,7 @@ def main():
         closed_sessions=sum(rotation.closed.values()),
         left_in_old_workers=rotation.left_in_old_workers,
         restored=rotation.restored,
+        down=others_down(rotation, taken),
         unchecked=unchecked,
         diff={
             "before": {label(key): before[key].status for key in wanted},

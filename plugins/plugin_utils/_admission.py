@@ -56,12 +56,20 @@ class Admission:
     """Begins and ends the window's jobs by what the play shows.
 
     `on_failure(job id, why)` is called for each job that failed: the host can't say so itself any more.
+    `on_end(job id)` is called for each other one that ended, before anything else begins.
     """
 
-    def __init__(self, window: Window, view: View, on_failure: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        window: Window,
+        view: View,
+        on_failure: Callable[[str, str], None],
+        on_end: Callable[[str], None] = lambda job: None,
+    ) -> None:
         self._window = window
         self._view = view
         self._on_failure = on_failure
+        self._on_end = on_end
         self._flying: dict[str, str] = {}
         self._seen: set[str] = set()
         self._begun: set[str] = set()
@@ -130,3 +138,5 @@ class Admission:
         self._window.end(job, outcome)
         if outcome == "failed":
             self._on_failure(job, why)
+        else:
+            self._on_end(job)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -31,12 +31,15 @@ class Window(Protocol):
     def stop(self, reason: str) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+    def lose(self, instance: str) -> None: ...
+    def regain(self, instance: str) -> None: ...
 
 
 class Control:
     """Makes a window obey. Without a journal (`run` is None, as in check mode) only Ctrl-C reaches it.
 
     `say` shows a line to the person who watches the run. `gate` says when too many of the probe's requests failed.
+    `members` are the rows in the balancers' tables by instance, as the plan has them.
     """
 
     def __init__(
@@ -46,9 +49,12 @@ class Control:
         say: Callable[[str], None],
         *,
         gate: Gate | None = None,
+        members: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._gate = gate
+        self._rows = {name: {(row["backend"], row["name"]) for row in rows} for name, rows in (members or {}).items()}
+        self._lost: set[str] = set()
         self._path = path if run is not None else None
         self._run = run or 0
         self._say = say
@@ -104,6 +110,29 @@ class Control:
                 journal.fail(self._run, job_id, {"reason": why})
         except JournalError as error:
             self._say(str(error))
+
+    def look(self, window: Window, job_id: str) -> None:
+        """Take over what a job that ended saw in the balancers' tables: members that failed by themselves since."""
+        if self._path is None or not self._rows:
+            return
+        try:
+            with Journal(self._path, create=False) as journal:
+                job = journal.progress(self._run, job_id)["job"]
+        except JournalError as error:
+            self._say(str(error))
+            return
+        down = {(row["backend"], row["name"]) for row in job["details"].get("down", [])}
+        seen = {row["backend"] for row in job.get("servers", [])}
+        for instance, rows in self._rows.items():
+            if rows & down:
+                if instance not in self._lost:
+                    self._lost.add(instance)
+                    window.lose(instance)
+                    self._say(f"{instance} does not serve any more: it counts as out from now on.")
+            elif instance in self._lost and any(backend in seen for backend, _name in rows):
+                self._lost.discard(instance)
+                window.regain(instance)
+                self._say(f"{instance} serves again.")
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:

@@ -83,9 +83,12 @@ class StrategyModule(FreeStrategy):
             variables.evaluate(RUN),
             self._say,
             gate=self._gate(variables),
+            members=plan.get("members"),
         )
         self._window = Window.from_plan(plan)
-        self._admission = Admission(self._window, view, self._control.failed)
+        self._admission = Admission(
+            self._window, view, self._control.failed, lambda job: self._control.look(self._window, job)
+        )
         self._view = view
         self._jobs = [job["id"] for job in plan["jobs"]]
         with self._control.interruptible():

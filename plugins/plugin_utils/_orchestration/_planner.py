@@ -109,6 +109,11 @@ class Plan:
             "notes": [*self.state.notes, *self._own_notes()],
             "done": [i.name for i in _instances(self.cluster) if not needs_replacing(i, self.state)],
             "point_of_no_return": [job.id for job in self.jobs if job.kind == "contract"],
+            "members": {
+                i.name: [{"backend": s.backend, "name": s.name} for s in i.servers]
+                for i in _instances(self.cluster)
+                if i.servers
+            },
         }
 
     def _job_rows(self) -> list[dict[str, Any]]:

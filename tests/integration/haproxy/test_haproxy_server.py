@@ -164,6 +164,12 @@ def test_a_drain_waits_until_a_member_that_failed_is_back(lab: Lab) -> None:
     options = {"servers": lab.rows("ctl1"), "state": "drained", "max_unavailable": 1}
     lab.applications["ctl2"].stop()
     wait_for(lab, lambda: lab.status(INTERNAL, "ctl2") == lab.status(EXTERNAL, "ctl2") == "DOWN", "ctl2 down")
+    fence = {"path": str(lab.home / "fence"), "token": 3}
+    told = lab.module("haproxy_server", servers=lab.rows("ctl1"), state="ready", fence=fence)
+    assert {(row["backend"], row["name"], row["status"]) for row in told["down"]} == {
+        (INTERNAL, "ctl2", "DOWN"),
+        (EXTERNAL, "ctl2", "DOWN"),
+    }
     refused = lab.module("haproxy_server", **options, timeout=0.5)
     assert refused["failed"] and not refused["changed"]
     assert "ctl2 is DOWN" in refused["msg"]

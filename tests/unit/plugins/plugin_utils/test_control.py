@@ -29,6 +29,12 @@ class Recorder:
     def resume(self) -> None:
         self.told.append("resume")
 
+    def lose(self, instance: str) -> None:
+        self.told.append(f"lose {instance}")
+
+    def regain(self, instance: str) -> None:
+        self.told.append(f"regain {instance}")
+
 
 class Scene:
     def __init__(self, path: Path) -> None:
@@ -50,6 +56,32 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path / "journal.sqlite")
+
+
+def test_members_that_fail_by_themselves_are_lost_and_regained(tmp_path: Path) -> None:
+    rows = {host: {"backend": "web_back", "name": host} for host in ("h1", "h2", "h3")}
+    jobs = [{**JOB, "id": f"replace web@{host}", "host": host, "servers": [rows[host]]} for host in ("h1", "h2")]
+    jobs.append({**JOB, "id": "replace db@h4", "host": "h4", "servers": [{"backend": "db_back", "name": "h4"}]})
+    path = tmp_path / "journal.sqlite"
+    said: list[str] = []
+    window = Recorder()
+    with Journal(path) as journal:
+        run = journal.start_run({"jobs": jobs})
+        for job, down in zip(jobs, ([rows["h3"]], [], []), strict=True):
+            journal.begin(run, job)
+            journal.end(run, job["id"], "done", {"down": down})
+    members = {f"web@{host}": [row] for host, row in rows.items()}
+    control = Control(str(path), run, said.append, members=members)
+    # The last one has nothing to say about this backend.
+    for job in (jobs[0], jobs[0], jobs[2]):
+        control.look(window, job["id"])
+    assert window.told == ["lose web@h3"]
+    control.look(window, jobs[1]["id"])
+    assert window.told == ["lose web@h3", "regain web@h3"]
+    assert said == [
+        "web@h3 does not serve any more: it counts as out from now on.",
+        "web@h3 serves again.",
+    ]
 
 
 def test_requests_are_passed_on_once_and_in_order(scene: Scene) -> None:
