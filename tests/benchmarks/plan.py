@@ -16,7 +16,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from math import log
@@ -31,14 +31,19 @@ ROOT = fleets.ROOT
 
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._bounds import lower_bound
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._budget import budgets_of
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._estimates import Estimates
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._forecast import run_window
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._jobs import Job, Phase, jobs_and_phases
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._model import Cluster, State
-from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._planner import Plan, make_plan
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._planner import make_plan
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._window import Window
 
 SIZES = (10, 100, 1000, 5000, 10000)
-# A busy machine makes the same work cost more CPU (caches, shared cores): the least of several is the plan's own.
-REPEATS = 3
+# A busy machine makes the same work cost more CPU (caches, shared cores): the least of several is the plan's own. Small
+# plans are repeated more often, until they have taken this many seconds.
+REPEATS = 5
+LONG_ENOUGH = 2.0
 SMALL_FLEETS = 50
 SOLVER_SECONDS = 3.0
 
@@ -58,21 +63,38 @@ def noisy(cluster: Cluster, seed: int) -> Cluster:
     return replace(cluster, services=services)
 
 
-def serial_makespan(plan: Plan) -> float:
+def with_estimates(cluster: Cluster) -> tuple[list[Job], list[Phase]]:
+    """All jobs in the order of the inventory, each as long as estimated."""
+    known, instances = Estimates(cluster), cluster.instances
+    jobs, phases = jobs_and_phases(cluster, State())
+    ranks = {i.name: n for s in cluster.services.values() for n, i in enumerate(s.instances)}
+    return [
+        job._replace(
+            seconds=known.of(job.kind, cluster.services[job.service], instances.get(job.instance or "")).seconds,
+            priority=ranks.get(job.instance or "", 0),
+        )
+        for job in jobs
+    ], phases
+
+
+def serial_makespan(cluster: Cluster) -> float:
     """One service after the other, each in fixed batches of 25 % of its hosts in inventory order."""
-    total = sum(job.seconds for job in plan.jobs if job.instance is None)
-    for service in plan.cluster.services.values():
-        seconds = [instance.estimates["replace"] for instance in service.instances]
+    jobs, _phases = with_estimates(cluster)
+    total = sum(job.seconds for job in jobs if job.instance is None)
+    for name in cluster.services:
+        seconds = [job.seconds for job in jobs if job.service == name and job.instance is not None]
         size = max(1, len(seconds) // 4)
         total += sum(max(seconds[i : i + size]) for i in range(0, len(seconds), size))
     return total
 
 
-def inventory_order(plan: Plan) -> float:
+def inventory_order(cluster: Cluster) -> float:
     """The same window and budgets, but jobs begin in the order of the inventory."""
-    ranks = {i.name: n for s in plan.cluster.services.values() for n, i in enumerate(s.instances)}
-    jobs = [job._replace(priority=ranks.get(job.instance or "", 0)) for job in plan.jobs]
-    return run_window(Window(jobs, plan.phases, plan.budgets, out=plan.out)).makespan
+    jobs, phases = with_estimates(cluster)
+    return run_window(Window(jobs, phases, budgets_of(cluster, {}))).makespan
+
+
+BASELINES: Mapping[str, Callable[[Cluster], float]] = {"serial": serial_makespan, "inventory_order": inventory_order}
 
 
 def noisy_ratio(cluster: Cluster, seed: int) -> float:
@@ -89,7 +111,7 @@ def measure(size: int) -> dict[str, Any]:
     """One row: a large fleet, planned in this process."""
     cluster = fleets.large(size)
     cpus: list[float] = []
-    while len(cpus) < REPEATS:
+    while len(cpus) < REPEATS or (sum(cpus) < LONG_ENOUGH and len(cpus) < 5 * REPEATS):
         before = time.process_time()
         plan = make_plan(cluster, State())
         cpus.append(time.process_time() - before)
@@ -110,16 +132,32 @@ def measure(size: int) -> dict[str, Any]:
         "bound_name": plan.bound.name,
         "ratio": round(plan.makespan / bound, 4),
         "noisy_ratio": round(noisy_ratio(cluster, seed=1), 4),
-        "serial_ratio": round(serial_makespan(plan) / bound, 4),
-        "inventory_order_ratio": round(inventory_order(plan) / bound, 4),
     }
 
 
-def measured_alone(size: int) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, __file__, "--measure", str(size)], check=True, capture_output=True, text=True, timeout=600
-    )
+def measure_baseline(size: int, name: str) -> dict[str, Any]:
+    """The same of a baseline, in this process."""
+    cluster = fleets.large(size)
+    before = time.process_time()
+    makespan = BASELINES[name](cluster)
+    cpu = time.process_time() - before
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"cpu_seconds": round(cpu, 3), "memory_mb": round(memory, 1), "makespan": round(makespan, 1)}
+
+
+def alone(*arguments: str) -> dict[str, Any]:
+    """What this file measures in a process of its own."""
+    command = [sys.executable, __file__, "--measure", *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
     row: dict[str, Any] = json.loads(done.stdout)
+    return row
+
+
+def measured_alone(size: int) -> dict[str, Any]:
+    row = alone(str(size))
+    for name in BASELINES:
+        baseline = alone(str(size), name)
+        row[name] = {**baseline, "ratio": round(baseline["makespan"] / row["bound"], 4)}
     return row
 
 
@@ -200,7 +238,7 @@ def show(rows: Mapping[int, Mapping[str, Any]], found: list[dict[str, Any]]) -> 
     for row in rows.values():
         print(
             f"{row['hosts']:>7}{row['jobs']:>8}{row['cpu_seconds']:>8.2f}{row['memory_mb']:>7.0f}{row['ratio']:>8.3f}"
-            f"{row['noisy_ratio']:>8.3f}{row['inventory_order_ratio']:>11.3f}{row['serial_ratio']:>12.3f}"
+            f"{row['noisy_ratio']:>8.3f}{row['inventory_order']['ratio']:>11.3f}{row['serial']['ratio']:>12.3f}"
         )
     for one in found:
         mark = "holds" if one["holds"] else "DOES NOT HOLD"
@@ -209,7 +247,8 @@ def show(rows: Mapping[int, Mapping[str, Any]], found: list[dict[str, Any]]) -> 
 
 def main() -> int:
     if sys.argv[1:2] == ["--measure"]:
-        json.dump(measure(int(sys.argv[2])), sys.stdout)
+        size, *baseline = sys.argv[2:]
+        json.dump(measure_baseline(int(size), *baseline) if baseline else measure(int(size)), sys.stdout)
         return 0
     rows = {size: measured_alone(size) for size in SIZES}
     solver = against_solver()

@@ -362,8 +362,10 @@ _NESTED: Final = frozenset({"instances", "estimates", "database"})
 def _state_rows(cluster: Cluster, state: State) -> list[Any]:
     rows = []
     for instance in _instances(cluster):
-        seen = state.instances.get(instance.name, UNSEEN)
-        rows.append([instance.name, seen.running, seen.current, seen.healthy])
+        seen = state.instances.get(instance.name)
+        # What was not seen is taken for an older version that serves.
+        if seen is not None and (seen.running or seen.current or not seen.healthy):
+            rows.append((instance.name, seen.running, seen.current, seen.healthy))
     schema = {name: list(kinds) for name, kinds in state.schema.items()}
     return [rows, schema, dict(state.active), state.vip_holder, sorted(state.in_flight), sorted(state.obstacles)]
 

@@ -75,8 +75,7 @@ class Window:
         fleet_max_failures: int = 0,
         host_order: bool = False,
     ) -> None:
-        ranked = sorted(range(len(jobs)), key=lambda i: (jobs[i].priority, i))
-        self._jobs = [jobs[i] for i in ranked]
+        self._jobs = sorted(jobs, key=lambda job: job.priority)
         self._index = {job.id: i for i, job in enumerate(self._jobs)}
         self._status = bytearray(len(self._jobs))
         self._phases = list(phases)
@@ -85,14 +84,16 @@ class Window:
         self._fleet_max_failures = fleet_max_failures
         self._failures: dict[str, int] = defaultdict(int)
 
-        # Alike: a budget to which all instances of the service are the same, each a group of its own.
-        self._budgets_of: dict[str, list[tuple[int, Budget, bool]]] = defaultdict(list)
+        # With the groups of the service's instances where nothing else decides (an instance that is not in there is a
+        # group of its own), else None: then the budget has to be asked.
+        self._budgets_of: dict[str, list[tuple[int, Budget, Mapping[str, str] | None]]] = defaultdict(list)
         for number, budget in enumerate(self._budgets):
-            alike = budget.counts == "instances" and budget.hosts is None
+            groups = None if budget.counts == "hosts" or budget.hosts is not None else budget.domains
             for service in budget.services:
-                self._budgets_of[service].append((number, budget, alike))
+                self._budgets_of[service].append((number, budget, groups))
+        # Those that do not treat all instances of a service alike.
         self._varied_of = {
-            service: [(number, budget) for number, budget, alike in entries if not alike]
+            service: [entry for entry in entries if entry[2] is None or entry[1].counts == "domains"]
             for service, entries in self._budgets_of.items()
         }
         self._capacity = [budget.capacity for budget in self._budgets]
@@ -351,8 +352,8 @@ class Window:
         """The groups that are out while this instance is: (budget, group)."""
         return [
             (number, group)
-            for number, budget, alike in self._budgets_of.get(service, ())
-            if (group := instance if alike else budget.group(instance, host)) is not None
+            for number, budget, groups in self._budgets_of.get(service, ())
+            if (group := budget.group(instance, host) if groups is None else groups.get(instance, instance)) is not None
         ]
 
     def _hold(self, instance: str, service: str, host: str) -> None:
@@ -398,7 +399,9 @@ class Window:
                 job.service,
                 *[
                     self._standing(number, budget, instance, job.host)
-                    for number, budget in self._varied_of.get(job.service, ())
+                    if groups is None
+                    else groups.get(instance, instance)
+                    for number, budget, groups in self._varied_of.get(job.service, ())
                 ],
             )
         lane = self._lanes.get(key)
@@ -413,7 +416,7 @@ class Window:
 
     def _checks(self, job: Job) -> list[tuple[int, str | None, bool]]:
         checks: list[tuple[int, str | None, bool]] = []
-        for number, budget, _alike in self._budgets_of.get(job.service, ()):
+        for number, budget, _unused in self._budgets_of.get(job.service, ()):
             group = budget.group(job.instance or "", job.host)
             if group is not None:
                 by_domain = budget.counts == "domains"
