@@ -24,6 +24,7 @@ from steps import Step
 BEGIN = Step("rondo.upgrade.instance", "Record that the job begins")
 DRAIN = Step("rondo.upgrade.drain", "Drain it on all balancers")
 REPLACE = Step("rondo.upgrade.replace_container", "Replace the container")
+RETURN = Step("rondo.upgrade.return", "Return it on all balancers")
 END = Step("rondo.upgrade.instance", "Record that the job has ended well")
 EVIDENCE = Step("rondo.upgrade.database", "Ask every host of the service what it runs")
 
@@ -197,32 +198,51 @@ def test_a_balancer_dies(lab: Laboratory, start: Start, release: str, watch: Wat
     clean(seen)
 
 
-def test_a_member_fails_by_itself(lab: Laboratory, start: Start, release: str, watch: Watching, tmp_path: Path) -> None:
-    """Nothing is drained while it is down: the one job that could not wait longer fails with nothing done to it."""
-    go_on = tmp_path / "go-on"
-    with watch as seen:
-        run = start(
-            release, Strike(END, command=shell(f"until [ -e {go_on} ]; do sleep 0.2; done")), web_drain_timeout="5s"
-        )
-        run.wait_for(lambda: run.struck)
-        assert run.struck is not None
-        first = run.struck["host"]
-        victim = next(member for member in reversed(MEMBERS) if member != first)
-        docker("stop", "--time", "5", f"{lab.name}-{victim}-web")
-        until(
-            lambda: {state for (_unused, member), state in tables(lab).items() if member == victim} == {"DOWN"},
-            f"{victim} down in both tables",
-        )
-        go_on.touch()
-        code = run.end()
-        states = tables(lab)
-        ran = images(lab)
-        then = finish(lab, start, release)
+def failing_member(lab: Laboratory, start: Start, release: str, step: Step, flag: Path, **variables: str) -> str:
+    """Runs an upgrade in which a member fails by itself when the first job comes to a step; says which."""
+    run = start(release, Strike(step, command=shell(f"until [ -e {flag} ]; do sleep 0.2; done")), **variables)
+    run.wait_for(lambda: run.struck)
+    assert run.struck is not None
+    first = run.struck["host"]
+    victim = next(member for member in reversed(MEMBERS) if member != first)
+    docker("stop", "--time", "5", f"{lab.name}-{victim}-web")
+    until(
+        lambda: {state for (_unused, member), state in tables(lab).items() if member == victim} == {"DOWN"},
+        f"{victim} down in both tables",
+    )
+    flag.touch()
+    code = run.end()
+    if step == RETURN:
+        assert code == 0, run.output
+        assert f"web@{victim} does not serve any more" in run.output
+        return victim
+    # Too late for the window: the drain itself waits, and then the job fails with nothing done to it.
     assert code != 0
     assert f"{victim} is DOWN" in run.output
-    assert [member for member, image in ran.items() if image == release] == [first]
-    assert {state for (_unused, member), state in states.items() if member != victim} == {"UP"}
-    assert journal()["jobs"][0]["id"] == f"replace web@{victim}", then.output
+    assert [member for member, image in images(lab).items() if image == release] == [first]
+    assert {state for (_unused, member), state in tables(lab).items() if member != victim} == {"UP"}
+    return victim
+
+
+def test_a_member_that_failed_by_itself_goes_next(
+    lab: Laboratory, start: Start, release: str, watch: Watching, tmp_path: Path
+) -> None:
+    with watch as seen:
+        victim = failing_member(lab, start, release, RETURN, tmp_path / "go-on")
+    replaced = [job["id"] for job in journal()["jobs"] if job["kind"] == "replace"]
+    assert replaced[1] == f"replace web@{victim}"
+    assert whole(lab, release)
+    # The one in flight and the one that failed; nobody else before that one was back.
+    assert seen.observer.exceeded(2) == []
+
+
+def test_a_member_fails_by_itself_between_two_jobs(
+    lab: Laboratory, start: Start, release: str, watch: Watching, tmp_path: Path
+) -> None:
+    with watch as seen:
+        victim = failing_member(lab, start, release, END, tmp_path / "go-on", web_drain_timeout="5s")
+        finish(lab, start, release)
+    assert next(job["id"] for job in journal()["jobs"] if job["kind"] == "replace") == f"replace web@{victim}"
     assert seen.observer.exceeded(1) == []
 
 
@@ -308,7 +328,7 @@ def test_no_contract_while_one_still_runs_the_old_version(lab: Laboratory, start
     assert schema != release
 
 
-@pytest.mark.parametrize("step", [BEGIN, DRAIN, REPLACE, END, EVIDENCE], ids=str)
+@pytest.mark.parametrize("step", [BEGIN, DRAIN, REPLACE, RETURN, END, EVIDENCE], ids=str)
 def test_the_steps_named_here_are_there(step: Step) -> None:
     from steps import steps
 
