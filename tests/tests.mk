@@ -43,6 +43,9 @@ molecule-faults: setup engine  ## What happens when things are broken on purpose
 molecule-control: setup engine  ## Pause, resume, abort, revert; versions that go wrong after they were healthy
 	molecule test --no-command-borders --scenario-name control
 
+molecule-crashes: setup engine  ## The run is killed at every step, interrupted, cut off; balancers and members fail
+	molecule test --no-command-borders --scenario-name crashes
+
 contrast: setup engine  ## The same load over four ways to upgrade; prints the README's table
 	$(python) tests/contrast/contrast.py
 
@@ -52,4 +55,4 @@ bench-plan: setup  ## How long planning takes for fleets of 10 to 10,000 hosts
 bench-window: setup  ## The strategy against linear and host_pinned on 20 to 1,000 simulated hosts (about 15 minutes)
 	$(python) tests/benchmarks/window.py
 
-.PHONY: test contrast bench-plan bench-window molecule-control $(parts)
+.PHONY: test contrast bench-plan bench-window molecule-control molecule-crashes $(parts)
