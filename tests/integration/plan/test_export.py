@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -13,6 +16,8 @@ from typing import Any
 import yaml
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._export import playbook
+
+ROOT = Path(__file__).parents[3]
 
 Play = Callable[..., CompletedProcess[str]]
 
@@ -80,6 +85,29 @@ def _exported(directory: Path) -> Path:
     tasks.mkdir(parents=True)
     (tasks / "main.yml").write_text(ROLE, encoding="utf-8")
     return path
+
+
+def test_ansible_lint_has_nothing_to_say(tmp_path: Path) -> None:
+    long = [_job("replace", f"service{n}", f"compute{n}.region-one.example.org") for n in range(9)]
+    jobs = [job for together in [*ROUNDS, long] for job in together]
+    rounds = [[job["id"] for job in together] for together in [*ROUNDS, long]]
+    text = playbook({"jobs": jobs, "rounds": rounds, "forecast": {"makespan": 60.0}}, "upgrade.plan.json")
+    (tmp_path / "upgrade.yml").write_text(text, encoding="utf-8")
+    (tmp_path / "lint.yml").write_text("profile: production\noffline: true\n", encoding="utf-8")
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-lint"), "-c", "lint.yml", "--nocolor", "upgrade.yml"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
+            "ANSIBLE_HOME": str(tmp_path / "home"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _log(directory: Path) -> list[str]:
