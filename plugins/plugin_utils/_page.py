@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -160,16 +161,19 @@ def _densities(plan: Mapping[str, Any]) -> list[tuple[str, list[tuple[float, flo
 
 
 def _row(spans: Sequence[tuple[float, float]], columns: int, last: float) -> str:
-    changes = [0] * (columns + 1)
+    """A character per column: the most that go on at any moment of it. What ends when another begins is not beside it."""
+    changes: dict[float, int] = {}
     for start, end in spans:
-        first = min(columns - 1, int(start / last * columns))
-        changes[first] += 1
-        changes[max(first + 1, min(columns, math.ceil(end / last * columns - 1e-9)))] -= 1
-    text, busy = "", 0
-    for change in changes[:columns]:
-        busy += change
-        text += " " if not busy else "#" if len(spans) == 1 else "+" if busy > 9 else str(busy)
-    return text.rstrip()
+        changes[start] = changes.get(start, 0) + 1
+        changes[end] = changes.get(end, 0) - 1
+    most, busy = [0] * columns, 0
+    for moment, following in itertools.pairwise(sorted(changes)):
+        busy += changes[moment]
+        first = min(columns - 1, int(moment / last * columns))
+        after = max(first + 1, min(columns, math.ceil(following / last * columns - 1e-9)))
+        most[first:after] = [max(busy, seen) for seen in most[first:after]]
+    signs = (" " if not seen else "#" if len(spans) == 1 else "+" if seen > 9 else str(seen) for seen in most)
+    return "".join(signs).rstrip()
 
 
 def _forecast(plan: Mapping[str, Any]) -> Iterator[str]:

@@ -89,3 +89,15 @@ def test_wide_plans_fit_the_width() -> None:
     assert max(len(line) for line in text.splitlines()) <= WIDTH
     assert "+ is more than 9" in text
     assert "and 388 more" in " ".join(text.split())
+
+
+def test_what_follows_each_other_is_never_shown_as_going_on_at_once() -> None:
+    plan = copy.deepcopy(PLAN)
+    template = plan["jobs"][1]
+    plan["jobs"] = [
+        {**template, "id": f"replace keystone@h{number}", "start": number * 7.3, "end": (number + 1) * 7.3}
+        for number in range(60)
+    ]
+    row = next(line for line in page(plan).splitlines() if line.startswith("  keystone  "))
+    assert set(row.split()[1]) == {"1"}
+    assert len(row) == WIDTH
