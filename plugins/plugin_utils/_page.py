@@ -161,7 +161,7 @@ def _densities(plan: Mapping[str, Any]) -> list[tuple[str, list[tuple[float, flo
 
 
 def _row(spans: Sequence[tuple[float, float]], columns: int, last: float) -> str:
-    """A character per column: the most that go on at any moment of it. What ends when another begins is not beside it."""
+    """A character per column: the most that go on at any moment of it. What ends as another begins is not beside it."""
     changes: dict[float, int] = {}
     for start, end in spans:
         changes[start] = changes.get(start, 0) + 1
