@@ -3,13 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The only file that touches ansible-core's private names.
 
-What is private here: a strategy's `_blocked_hosts`, `_workers`, `_results` and `_rpc_queue`, the queue manager's
-`_terminated` and `_unreachable_hosts`, an iterator's states, and the loading of roles. Each name was looked up in
-every version in `TESTED`; a version outside it is refused, because a renamed attribute would make the window blind.
+What is private here: the names of the include actions, a strategy's `_blocked_hosts`, `_workers`, `_results` and
+`_rpc_queue`, the queue manager's `_terminated` and `_unreachable_hosts`, an iterator's states, and the loading of
+roles. Each name was looked up in every version in `TESTED`; a version outside it is refused, because a renamed
+attribute would make the window blind.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +32,9 @@ from ansible.utils.vars import transform_to_native_types
 TESTED = ("2.19", "2.20", "2.21", "2.22")
 
 LOOP_VARIABLE = "upgrade_job"
+
+# Five times ansible-core's own: a thousand looks a second cost as much as the work itself.
+POLL_SECONDS = 0.005
 
 
 def plain(value: Any) -> Any:
@@ -64,6 +70,7 @@ class PlayView:
         self._strategy = strategy
         self._iterator = iterator
         self._inventory = strategy._tqm.get_inventory()
+        self._includes: set[str] = set()
 
     def host(self, name: str) -> Any:
         return self._inventory.get_host(name)
@@ -84,13 +91,20 @@ class PlayView:
     def next_task(self, name: str) -> NextTask | None:
         """What the host would run next; None at its end. Not to be asked about a busy host: its tasks may yet come."""
         state, task = self._iterator.get_next_task_for_host(self.host(name), peek=True)
+        self._includes.discard(name)
         if task is None:
             return None
+        if task.action in C._ACTION_ALL_INCLUDES:
+            self._includes.add(name)
         # A handler carries the variables of the include that was loaded last, whichever host that was for.
         if isinstance(task, Handler) or state.run_state == IteratingStates.HANDLERS:
             return NextTask(None)
         job = task.get_vars().get(LOOP_VARIABLE)
         return NextTask(str(job["id"]) if isinstance(job, Mapping) else None)
+
+    def including(self, name: str) -> bool:
+        """The task that `next_task` saw last is an include: its result is lost on a host that free does not see."""
+        return name in self._includes
 
 
 def free_workers(strategy: Any) -> int:
@@ -117,7 +131,18 @@ def wait_for_result(strategy: Any, timeout: float, *, or_worker: bool) -> None:
                     "A worker process died in the middle of a task: its job is in the journal, in flight."
                 )
             return
-        time.sleep(C.DEFAULT_INTERNAL_POLL_INTERVAL)
+        time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def cheap_forks() -> Iterator[None]:
+    """Within it the garbage collector leaves alone what there is now: a worker in which it runs copies all that."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def sleep(seconds: float) -> None:

@@ -91,7 +91,7 @@ class StrategyModule(FreeStrategy):
         )
         self._view = view
         self._jobs = [job["id"] for job in plan["jobs"]]
-        with self._control.interruptible():
+        with self._control.interruptible(), compat.cheap_forks():
             return super().run(iterator, play_context)
 
     def get_hosts_left(self, iterator):
@@ -119,13 +119,19 @@ class StrategyModule(FreeStrategy):
         return Gate(variables.evaluate("upgrade_probe_state | default(none, true)"), limit)
 
     def _startable(self, hosts):
-        """The busy hosts, and as many of the others as there are workers: free would do nothing but wait for one."""
+        """Of the visible hosts those that free has anything to do for.
+
+        These are as many idle ones as there are workers (free would do nothing but wait for one), and those whose
+        include is on its way. It would only look at the others, which costs more than all their tasks when they are
+        hundreds.
+        """
         idle = self._admission.idle()
         if not idle or not compat.free_workers(self):
             compat.wait_for_result(self, timeout=1.0, or_worker=bool(idle))
+        started = set(idle[: max(1, compat.free_workers(self))])
+        shown = [host for host in hosts if host in started or self._view.including(host)]
         # One at least: a turn in which no host has anything to do is the end of the play.
-        waiting = set(idle[max(1, compat.free_workers(self)) :])
-        return [host for host in hosts if host not in waiting]
+        return shown or hosts[:1]
 
     def _refuse_unsupported(self, iterator, variables, plan):
         roles = compat.Roles(self, iterator)
