@@ -307,10 +307,12 @@ def command_name(name: str, reference: str, command: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """An image: the reference that people write, and the engine's id of it, None where the engine doesn't have it."""
+    """An image: the reference that people write, and the engine's id of it and its bytes, None where the engine doesn't
+    have it."""
 
     reference: str
     id: Optional[str]
+    size: Optional[int] = None
 
     def runs_in(self, container: Mapping[str, Any]) -> bool:
         """Whether the container was made from this image; by reference where nothing better is known."""
@@ -573,6 +575,7 @@ def row(scene: Scene, image: Optional[Mapping[str, Any]], target: Optional[Targe
         "current": None,
         "target_id": target.id if target else None,
         "target_present": target is not None and target.id is not None,
+        "target_size": target.size if target else None,
         "kept": kept[0] if kept else None,
     }
     if target is not None:
@@ -658,7 +661,7 @@ class Engine:
 
     def target(self, reference: str) -> Target:
         image = self.image(reference)
-        return Target(reference, image["Id"] if image else None)
+        return Target(reference, image["Id"], image.get("Size")) if image else Target(reference, None)
 
     def image_of(self, container: Mapping[str, Any]) -> Json:
         image = self.image(container["Image"])

@@ -94,6 +94,9 @@ containers:
     target_present:
       description: Whether the host has the target image.
       type: bool
+    target_size:
+      description: The target image's bytes on the host, null where the host doesn't have it.
+      type: int
     kept:
       description: The container that is kept for going back, null where there is none.
       type: dict
@@ -121,6 +124,7 @@ containers:
       current: false
       target_id: sha256:9d8e
       target_present: true
+      target_size: 187243520
       kept: null
 engine_version:
   description: The engine's version.

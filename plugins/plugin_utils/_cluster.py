@@ -225,7 +225,8 @@ def state(
     """
     if problems := unmatched(cluster, tables(facts, cluster.balancers)):
         raise DeclarationError(tuple(problems))
-    seen = {name: _instance(instance, facts, cluster.balancers) for name, instance in cluster.instances.items()}
+    declared = cluster.instances
+    seen = {name: _instance(instance, facts, cluster.balancers) for name, instance in declared.items()}
     broken = [
         f"{name} runs its target but does not serve ({found.reason}): its job brings it back"
         for name, found in seen.items()
@@ -233,7 +234,11 @@ def state(
     ]
     # What runs its target but does not serve still has work to do: a job that finds the artifact in place and goes on
     # with the health check and the return. A run that was cut off in between leaves exactly that behind.
-    instances = {name: replace(found, current=found.current and not found.reason) for name, found in seen.items()}
+    sizes = _sizes(cluster, facts)
+    instances = {
+        name: replace(found, current=found.current and not found.reason, size=sizes.get(declared[name].artifact.target))
+        for name, found in seen.items()
+    }
     checks = _schema_checks(cluster, facts)
     left = [job for job in unfinished if job["service"] in cluster.services]
     return State(
@@ -352,6 +357,16 @@ def _active(cluster: Cluster, name: str, facts: Facts) -> str | None:
         if rows and all(row["usable"] for row in rows):
             ranks.append((any(row["backup"] for row in rows), instance.host))
     return min(ranks, key=lambda rank: rank[0])[1] if ranks else None
+
+
+def _sizes(cluster: Cluster, facts: Facts) -> dict[str, int]:
+    """Bytes of each image that any host has already: what the others have to fetch, unless they have parts of it."""
+    found: dict[str, int] = {}
+    for instance in cluster.instances.values():
+        row = facts.get(instance.host, {}).get("observe_containers", {}).get(instance.artifact.name, {})
+        if instance.artifact.kind == "container" and row.get("target_size"):
+            found[instance.artifact.target] = max(found.get(instance.artifact.target, 0), int(row["target_size"]))
+    return found
 
 
 def _vip_holder(cluster: Cluster, facts: Facts) -> str | None:

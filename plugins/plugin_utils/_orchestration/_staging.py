@@ -58,4 +58,7 @@ def stage_time(cluster: Cluster, state: State, estimates: Estimates) -> Staging:
     bandwidth = cluster.ceilings.stage_bandwidth
     if bandwidth and size is not None and size / bandwidth > longest.seconds:
         return Staging(size / bandwidth, size, f"{size} bytes at {bandwidth:g} bytes per second for the whole fleet")
-    return Staging(longest.seconds, size, f"the slowest host ({longest.source})")
+    source = f"the slowest host ({longest.source})"
+    if bandwidth and size is None:
+        source += "; the bandwidth is not reckoned with, since no host has all of the artifacts yet"
+    return Staging(longest.seconds, size, source)

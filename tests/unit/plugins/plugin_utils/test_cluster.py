@@ -292,6 +292,13 @@ def test_the_balancer_that_has_the_shared_address_holds_the_vip() -> None:
     assert _cluster.state(_cluster_of(), facts).vip_holder is None
 
 
+def test_an_image_that_one_host_has_tells_what_the_others_fetch() -> None:
+    facts = _facts()
+    assert _cluster.state(_cluster_of(), facts).instances["keystone@ctl1"].size is None
+    facts["ctl2"]["observe_containers"] = _container(NEW, target_size=5000)
+    assert _cluster.state(_cluster_of(), facts).instances["keystone@ctl1"].size == 5000
+
+
 def test_tables_that_do_not_match_the_declaration_are_mistakes() -> None:
     facts = _facts()
     del facts["lb1"]["observe_haproxy"]["backends"]["keystone_back"]["servers"]["ctl2"]

@@ -378,7 +378,11 @@ def test_staging() -> None:
         "bytes": 1500,
         "source": "1500 bytes at 10 bytes per second for the whole fleet",
     }
-    assert stage_time(whole, State(), Estimates(whole)).source == "the slowest host (default)"
+    assert stage_time(whole, State(), Estimates(whole)).source == (
+        "the slowest host (default); the bandwidth is not reckoned with, since no host has all of the artifacts yet"
+    )
+    unlimited = replace(whole, ceilings=Ceilings())
+    assert stage_time(unlimited, State(), Estimates(whole)).source == "the slowest host (default)"
 
 
 @pytest.mark.parametrize(
