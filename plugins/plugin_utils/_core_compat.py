@@ -4,8 +4,8 @@
 """The only file that touches ansible-core's private names.
 
 What is private here: the names of the include actions, a strategy's `_blocked_hosts`, `_workers`, `_results` and
-`_rpc_queue`, the queue manager's `_terminated` and `_unreachable_hosts`, an iterator's states, and the loading of
-roles. Each name was looked up in every version in `TESTED`; a version outside it is refused, because a renamed
+`_rpc_queue`, the queue manager's `_terminated` and `_unreachable_hosts`, an iterator's states, a play's roles, and
+their loading. Each name was looked up in every version in `TESTED`; a version outside it is refused, because a renamed
 attribute would make the window blind.
 """
 
@@ -143,6 +143,24 @@ def cheap_forks() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def forget_repeated_roles(iterator: Any) -> None:
+    """Each include adds its role, and the roles that it imports, to the play's list once more, and whoever asks for
+    variables walks through that list: after hundreds of jobs nothing else would get done.
+
+    The last of equal ones stays, so precedence does too. Of roles that show their variables to nobody else only the
+    name counts.
+    """
+    roles = iterator._play.roles
+    kept: list[Any] = []
+    for role in reversed(roles):
+        if not any(
+            role.get_name() == other.get_name() and (not role.public or (other.public and role == other))
+            for other in kept
+        ):
+            kept.append(role)
+    roles[:] = reversed(kept)
 
 
 def sleep(seconds: float) -> None:

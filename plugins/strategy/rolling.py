@@ -95,6 +95,7 @@ class StrategyModule(FreeStrategy):
             return super().run(iterator, play_context)
 
     def get_hosts_left(self, iterator):
+        compat.forget_repeated_roles(iterator)
         while True:
             self._control.obey(self._window)
             hosts = self._admission.visible()
