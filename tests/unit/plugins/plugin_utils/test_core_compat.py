@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 from ansible.template import Templar, trust_as_template
@@ -39,3 +41,32 @@ def test_other_versions(version: str) -> None:
 
 def test_the_installed_core_is_a_tested_one() -> None:
     assert compat.untested() is None
+
+
+@dataclass
+class Role:
+    """What is asked of a role."""
+
+    name: str
+    public: bool
+    defaults: str = ""
+
+    def get_name(self) -> str:
+        return self.name
+
+
+def test_of_repeated_roles_the_last_stays_where_it_shows_its_variables() -> None:
+    instance, drain, other = Role("instance", False), Role("drain", True), Role("drain", True, "other")
+    again = [Role("instance", False), Role("drain", True), Role("health", True)]
+    play = SimpleNamespace(roles=[instance, drain, other, *again])
+    roles = play.roles
+    compat.forget_repeated_roles(SimpleNamespace(_play=play))
+    assert play.roles is roles
+    assert [id(role) for role in roles] == [id(role) for role in (other, *again)]
+
+
+def test_a_role_that_shows_its_variables_is_not_forgotten_for_one_that_does_not() -> None:
+    public, private = Role("hook", True), Role("hook", False)
+    play = SimpleNamespace(roles=[public, private])
+    compat.forget_repeated_roles(SimpleNamespace(_play=play))
+    assert play.roles == [public, private]
