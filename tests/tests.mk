@@ -22,8 +22,9 @@ types: setup  ## mypy --strict
 	mypy -p ansible_collections.rondo.upgrade.plugins.plugin_utils
 	MYPYPATH=tools mypy tools/images.py tools/lab.py tools/parts.py tools/fetch_collections.py tools/demo.py
 
-sanity: setup  ## ansible-test sanity
-	$(python) tools/sanity.py
+sanity: setup  ## ansible-test sanity, on ansible-core 2.19 and on the newest that runs here
+	$(python) tests/integration/strategy/cores.py
+	$(python) tools/sanity.py .venv $$(ls -d .cache/venv-newest 2>/dev/null)
 
 unit: setup  ## The brain, the modules and the plugins, without any container
 	$(pytest) tests/unit
