@@ -71,13 +71,6 @@ class Run:
             time.sleep(0.2)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def images() -> None:
-    names = [f"keystone-29.1.0{how}" for how in ("", "-dying", "-failing")]
-    command = [sys.executable, str(ROOT / "tools" / "images.py"), *names]
-    subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=2 * PATIENCE)
-
-
 @pytest.fixture(scope="session")
 def lab() -> Laboratory:
     return Laboratory()
