@@ -3,10 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The callback `strike`: at the start of one task of one job it kills the run, or runs a command. For tests only.
 
-RONDO_STRIKE is JSON: role, task (the place), kind (of the job), spare (ids of jobs to leave alone), later (not on
-the host of the run's first job), mark (a file in
-which it says where it struck), and either `kill_after` (seconds) or `command` (a list; {host} is the job's host,
-{earlier} the host of the first job that this run began).
+RONDO_STRIKE is JSON: role, task (the place), kind (of the job), spare (ids of jobs to leave alone), later (not on the
+host of the run's first job of that kind), mark (a file in which it says where it struck), and either `kill_after`
+(seconds) or `command` (a list; {host} is the job's host, {earlier} the host of the run's first job of that kind).
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ class CallbackModule(CallbackBase):
         """Called in the controller's own process, just before it forks the task's worker."""
         strike = self._strike
         job = task.get_vars().get("upgrade_job")
-        if strike is None or job is None:
+        if strike is None or job is None or job["kind"] != strike["kind"]:
             return
         self._earlier = self._earlier or host.get_name()
         if strike["later"] and host.get_name() == self._earlier:
             return
         place = (task._role.get_name() if task._role else "", task.name)
-        if place != (strike["role"], strike["task"]) or job["kind"] != strike["kind"] or job["id"] in strike["spare"]:
+        if place != (strike["role"], strike["task"]) or job["id"] in strike["spare"]:
             return
         self._strike = None
         Path(strike["mark"]).write_text(json.dumps({"id": str(job["id"]), "host": host.get_name()}), encoding="utf-8")
