@@ -103,7 +103,7 @@ def seconds(text: object) -> float:
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
     if not isinstance(text, str) or not re.fullmatch(r"(\d+(\.\d+)?(h|ms|m|s))+", text):
         raise ValueError(f"{text!r} is no duration: write a number with its unit, as in 500ms, 10s, 2m or 1h30m")
-    return sum(float(number) * units[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)(h|ms|m|s)", text))
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", text))
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,11 @@ def _request(data: object, index: int, default: Identity | None, problems: list[
     if connection not in (None, *CONNECTIONS):
         reader.complain("connection", f"{connection!r} is unknown; known are {', '.join(CONNECTIONS)}")
     status = data.get("status", [201] if kind == "token_issue" else [200])
-    if not isinstance(status, list) or not status or not all(type(code) is int for code in status):
+    if (
+        not isinstance(status, list)
+        or not status
+        or not all(isinstance(code, int) and not isinstance(code, bool) for code in status)
+    ):
         reader.complain("status", "must be a list of numbers, as in [200, 204]")
     headers = data.get("headers", {})
     if not isinstance(headers, Mapping) or not all(isinstance(value, str) for value in headers.values()):
@@ -455,7 +459,7 @@ class Tally:
         """The figures by when requests were due: equally wide buckets, of one second while these are not too many."""
         until = max(self.seconds, default=-1) + 1
         wide = next((width for width in BUCKET_SECONDS if until <= width * MOST_BUCKETS), -(-until // MOST_BUCKETS))
-        buckets = [Count() for _ in range(-(-until // wide))]
+        buckets = [Count() for _unused in range(-(-until // wide))]
         for second, count in self.seconds.items():
             bucket = buckets[second // wide]
             bucket.sent += count.sent
