@@ -20,6 +20,8 @@ its first step to the end of its last, by an observer file to which each step ap
 The controller's CPU is that of its own process, with the workers' told apart. While the machine is busy otherwise,
 only the relations between the rows of one run mean something.
 
+Mitogen's `mitogen_host_pinned` is a row for information, where Mitogen is installed.
+
 `--sizes 20,50` runs only these, and without the 1,000 hosts; its figures are then those that these sizes have.
 """
 
@@ -59,7 +61,9 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._plan
 
 SIZES = (20, 50, 100, 200)
 LARGE = 1000
-SEED = 4
+# Where in the inventory the longest jobs stand decides how well a fixed order does. Of the seeds 1 to 100 this one comes
+# closest to their median for inventory order without any overhead (1.27, 1.39, 1.35 times the bound at 50, 100, 200).
+SEED = 27
 DRAIN = 1.0
 START_MEAN = 3.0
 SIGMA = 0.8
