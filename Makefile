@@ -41,6 +41,7 @@ lab-down:  ## Removes every lab, our images and the engine if it is ours; leaves
 
 clean: lab-down  ## Removes the caches too
 	@rm -rf .venv build 2>/dev/null || sudo -n rm -rf .venv build
+	@rm -rf .hypothesis .mypy_cache .ruff_cache
 	@rm -rf .cache 2>/dev/null || sudo -n rm -rf .cache
 	@echo 'clean: removed .venv, .cache and build'
 
