@@ -215,6 +215,11 @@ class Roles:
         return [task for task in tasks_of(blocks) if not task.implicit]
 
 
+def play_of(iterator: Any) -> Any:
+    """The play that an iterator walks through."""
+    return iterator._play
+
+
 def play_tasks(iterator: Any) -> list[Any]:
     """The tasks and handlers that the play itself holds, before any include has run."""
     play = iterator._play

@@ -136,7 +136,7 @@ class StrategyModule(FreeStrategy):
 
     def _refuse_unsupported(self, iterator, variables, plan):
         roles = compat.Roles(self, iterator)
-        wrong = unsupported.in_play(iterator._play)
+        wrong = unsupported.in_play(compat.play_of(iterator))
         wrong += unsupported.in_tasks("the play", compat.play_tasks(iterator), roles.tasks)
         hooks = set()
         for service, host in {job["service"]: job["host"] for job in plan["jobs"]}.items():
