@@ -163,11 +163,14 @@ def application(environ, start_response):
     return [body]
 """
 
-# Keystone reads its policy at the first request; concurrent first requests are then refused with 403.
+# Keystone reads its policy at the first request; concurrent first requests are then refused with 403. Its port opens
+# when it can serve: so late as WARM_UP says.
 KEYSTONE_GUNICORN = """
 import os
+import time
 
-bind = "0.0.0.0:5000"
+time.sleep(float(os.environ.get("WARM_UP", "0")))
+bind = "0.0.0.0:" + os.environ.get("KEYSTONE_PORT", "5000")
 wsgi_app = os.environ.get("KEYSTONE_WSGI", "keystone.server.wsgi:initialize_public_application()")
 preload_app = True
 worker_class = "gthread"
@@ -230,6 +233,15 @@ def keystone_unhealthy(version: str) -> Recipe:
     )
 
 
+def keystone_slow(version: str, seconds: int) -> Recipe:
+    """The same Keystone, whose start takes so much longer."""
+    return Recipe(
+        reference=f"rondo/keystone:{version}-slow",
+        base=f"keystone-{version}",
+        changes=(f"ENV WARM_UP={seconds}", *KEYSTONE_CHANGES[1:]),
+    )
+
+
 def keystone_broken(version: str, how: str, application: str) -> Recipe:
     """The real Keystone inside of an application that breaks on purpose."""
     return Recipe(
@@ -241,21 +253,78 @@ def keystone_broken(version: str, how: str, application: str) -> Recipe:
 
 
 # A small service for labs that are about something else than Keystone: every answer carries the release.
+#
+#   /health   answers at once; /slow after two seconds; everything else at once
+#   WEB_PORT, WARM_UP (seconds until the port opens), WEB_STATUS (of all answers)
+#   WEB_FAILS (of a hundred requests other than /health, so many fail)
+#   WEB_SCHEMA (a file that holds a release): only the release that it holds serves, and keeps it open as long as it
+#   lives; others answer 503. `web migrate` writes its own release into it, and can't while an instance has it open.
 WEB_APPLICATION = """#!/usr/bin/python3
+import fcntl
+import itertools
 import os
+import socket
+import sys
+import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+RELEASE = os.environ["WEB_RELEASE"]
+STATUS = int(os.environ.get("WEB_STATUS", "200"))
+FAILS = int(os.environ.get("WEB_FAILS", "0"))
+SCHEMA = os.environ.get("WEB_SCHEMA")
+asked = itertools.count(1)
+opened = None
+opening = threading.Lock()
+
+
+def migrate():
+    with open(SCHEMA, "r+") as schema:
+        try:
+            fcntl.flock(schema, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            sys.exit("the schema can't be changed: an instance has it open")
+        time.sleep(float(os.environ.get("WEB_MIGRATION", "0.5")))
+        schema.truncate()
+        schema.write(RELEASE)
+
+
+def serves():
+    global opened
+    if SCHEMA is None:
+        return True
+    with opening:
+        # Read before it is locked: what is of another release must not be in a migration's way.
+        if not opened and open(SCHEMA).read().strip() == RELEASE:
+            opened = open(SCHEMA)
+            fcntl.flock(opened, fcntl.LOCK_SH)
+            if opened.read().strip() != RELEASE:
+                opened = opened.close()
+    return opened is not None
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self):
-        body = ('{"release": "%s"}' % os.environ["WEB_RELEASE"]).encode()
-        self.send_response(int(os.environ.get("WEB_STATUS", "200")))
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        status = STATUS
+        if self.path != "/health":
+            number = next(asked)
+            if number * FAILS // 100 > (number - 1) * FAILS // 100:
+                status = 500
+            elif not serves():
+                status = 503
+            if self.path == "/slow":
+                time.sleep(2)
+        body = ('{"release": "%s", "host": "%s"}' % (RELEASE, socket.gethostname())).encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    do_GET = do_POST = answer
 
     def log_message(self, *words):
         pass
@@ -265,15 +334,25 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
 
-Server(("0.0.0.0", int(os.environ.get("WEB_PORT", "8080"))), Handler).serve_forever()
+if sys.argv[1:] == ["migrate"]:
+    migrate()
+else:
+    time.sleep(float(os.environ.get("WARM_UP", "0")))
+    serves()
+    Server(("0.0.0.0", int(os.environ.get("WEB_PORT", "8080"))), Handler).serve_forever()
 """
 
 
-def web(release: str, status: str = "200") -> Recipe:
+def web(release: str, **environment: str) -> Recipe:
+    """Every answer carries `release`."""
     return Recipe(
         reference=f"rondo/web:{release}",
         base="base",
-        changes=(f"ENV WEB_RELEASE={release}", f"ENV WEB_STATUS={status}", 'CMD ["/usr/local/bin/web"]'),
+        changes=(
+            f"ENV WEB_RELEASE={release}",
+            *(f"ENV {key}={value}" for key, value in environment.items()),
+            'CMD ["/usr/local/bin/web"]',
+        ),
         files={"/usr/local/bin/web": WEB_APPLICATION},
     )
 
@@ -328,10 +407,12 @@ RECIPES: dict[str, Recipe] = {
     "keystone-29.1.0-unhealthy": keystone_unhealthy("29.1.0"),
     "keystone-29.1.0-dying": keystone_broken("29.1.0", "dying", DYING_APPLICATION),
     "keystone-29.1.0-failing": keystone_broken("29.1.0", "failing", FAILING_APPLICATION),
+    "keystone-29.1.0-slow": keystone_slow("29.1.0", 60),
     "keystone-30.0.0": keystone("30.0.0"),
     "web-1": web("1"),
     "web-2": web("2"),
-    "web-2-unhealthy": web("2-unhealthy", status="503"),
+    "web-2-unhealthy": web("2-unhealthy", WEB_STATUS="503"),
+    "web-2-failing": web("2-failing", WEB_FAILS="20"),
 }
 
 
