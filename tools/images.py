@@ -96,6 +96,29 @@ exec /usr/sbin/sshd -D -e -h $key -o UseDNS=no -o UsePAM=no -o PermitRootLogin=p
     -o MaxSessions=100 -o MaxStartups=200
 """
 
+# What `haproxy -c` and `systemctl reload` are elsewhere: on a node HAProxy is a container that shares /etc/haproxy.
+HAPROXY_IN = """#!/usr/bin/python3
+# haproxy-in CONTAINER check FILE | haproxy-in CONTAINER reload
+import os
+import shutil
+import sys
+import tempfile
+
+import docker
+
+container = docker.from_env().containers.get(sys.argv[1])
+if sys.argv[2:] == ["reload"]:
+    container.kill(signal="SIGUSR2")
+    sys.exit()
+_, _, _, given = sys.argv
+with tempfile.NamedTemporaryFile(dir="/etc/haproxy", suffix=".check") as file:
+    shutil.copyfile(given, file.name)
+    os.chmod(file.name, 0o644)
+    code, said = container.exec_run(["haproxy", "-c", "-f", file.name])
+sys.stdout.write(said.decode())
+sys.exit(code)
+"""
+
 KEEPALIVED_START = """#!/bin/sh
 # A container that was killed leaves its pid files, and keepalived then takes itself for running.
 set -eu
@@ -380,7 +403,7 @@ RECIPES: dict[str, Recipe] = {
         steps=APT.format(packages="openssh-server python3-docker iproute2")
         + "mkdir -p /run/sshd /root/.ssh\nrm -f /etc/ssh/ssh_host_*\npasswd -d root >/dev/null\n",
         changes=('CMD ["/usr/local/bin/start-node"]',),
-        files={"/usr/local/bin/start-node": NODE_START},
+        files={"/usr/local/bin/start-node": NODE_START, "/usr/local/bin/haproxy-in": HAPROXY_IN},
     ),
     "keepalived": Recipe(
         reference="rondo/keepalived:2.3",

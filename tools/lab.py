@@ -5,6 +5,7 @@
 """The lab: a throwaway cluster in containers. docs/lab.md tells how to ask for another one.
 
     tools/lab.py up     [--name lab] [--inventory DIR] [--lab FILE] [--image keystone=rondo/keystone:28.1.0]
+                        [--image haproxy@lb1=rondo/haproxy:2.6]
     tools/lab.py down   [--name lab | --all]
     tools/lab.py show   [--name lab]
 
@@ -48,7 +49,7 @@ SHARED = ROOT / "molecule" / "shared"
 READY_SECONDS = 300
 SERVICE_KEYS = {
     "image", "nodes", "files", "owner", "volumes", "environment", "capabilities", "once", "ready", "then", "frontends",
-    "port", "check",
+    "port", "check", "images",
 }  # fmt: skip
 
 LabError = images.ImageError
@@ -87,6 +88,10 @@ class Lab:
     def _order(self, host: str) -> int:
         return list(self.hostvars).index(host)
 
+    def _image(self, key: str, node: str) -> str:
+        service = self.services[key]
+        return str(service.get("images", {}).get(node, service["image"]))
+
     def container(self, node: str, service: str | None = None) -> str:
         return "-".join(filter(None, (self.name, node, service)))
 
@@ -100,7 +105,7 @@ class Lab:
         self.folder.mkdir(parents=True, exist_ok=True)
         wanted = [
             "rondo/node:trixie",
-            *(service["image"] for service in self.services.values() if self._hosts(service)),
+            *(self._image(key, node) for key, service in self.services.items() for node in self._hosts(service)),
         ]
         for reference in dict.fromkeys(wanted):
             if known := images.name_of(reference):
@@ -159,7 +164,11 @@ class Lab:
         images.docker(
             "create", "--init", "--name", name, "--hostname", node, "--label", self.label, "--network", self.name,
             "--ip", self.addresses[node], "--volume", "/var/run/docker.sock:/var/run/docker.sock",
-            "--volume", f"{self._volume('haproxy-run', node)}:/run/haproxy",
+            *(
+                word
+                for volume, path in (("haproxy-run", "/run/haproxy"), ("haproxy-etc", "/etc/haproxy"))
+                for word in ("--volume", f"{self._volume(volume, node)}:{path}")
+            ),
             *(word for other, address in self.addresses.items() for word in ("--add-host", f"{other}:{address}")),
             "rondo/node:trixie",
         )  # fmt: skip
@@ -244,7 +253,7 @@ class Lab:
         service = self.services[key]
         name = self.container(node, key)
         images.docker(
-            "create", "--init", "--name", name, "--restart", "no", *self._options(key, node), service["image"]
+            "create", "--init", "--name", name, "--restart", "no", *self._options(key, node), self._image(key, node)
         )
         rendered = {
             path: self._rendered((SHARED / "templates" / template).read_text(), node)
@@ -256,7 +265,7 @@ class Lab:
         name = self.container(node, key)
         images.docker(
             "run", "--rm", "--interactive", "--user", "0:0", "--volumes-from", name, *self._options(key, node),
-            self.services[key]["image"], "sh", "-eu", stdin=self._rendered(script, node),
+            self._image(key, node), "sh", "-eu", stdin=self._rendered(script, node),
         )  # fmt: skip
 
     def _rendered(self, text: str, node: str) -> str:
@@ -454,7 +463,7 @@ def main() -> int:
     )
     parser.add_argument("--lab", type=Path, default=SHARED / "lab.yml", help="the lab's definition")
     parser.add_argument(
-        "--image", action="append", default=[], metavar="SERVICE=IMAGE", help="what a service starts with"
+        "--image", action="append", default=[], metavar="SERVICE[@NODE]=IMAGE", help="what a service starts with"
     )
     options = parser.parse_args()
     try:
@@ -469,12 +478,16 @@ def main() -> int:
         else:
             definition = read_definition(options.lab)
             for pair in options.image:
-                service, _, image = pair.partition("=")
+                name, _, image = pair.partition("=")
+                service, _, node = name.partition("@")
                 if service not in definition["services"] or not image:
-                    raise LabError(
-                        f"--image {pair}: say SERVICE=IMAGE; services are {', '.join(definition['services'])}"
-                    )
-                definition["services"][service]["image"] = image
+                    known = ", ".join(definition["services"])
+                    raise LabError(f"--image {pair}: say SERVICE=IMAGE or SERVICE@NODE=IMAGE; services are {known}")
+                if node:
+                    one = definition["services"][service]
+                    one["images"] = {**one.get("images", {}), node: image}
+                else:
+                    definition["services"][service]["image"] = image
             with locked(options.name):
                 down(options.name)
                 Lab(options.name, options.inventory, definition).up()
