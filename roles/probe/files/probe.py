@@ -23,7 +23,8 @@ import stat
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,12 +58,15 @@ REQUEST_KEYS = {
     "status",
     "contains",
     "identity",
+    "slow",
+    "version",
 }
 IDENTITY_KEYS = {"username", "password", "user_domain", "project", "project_domain"}
 KEPT_FAILURES = 1000
 MOST_BUCKETS = 600
 BUCKET_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 RENEW_TOKEN_AFTER = 300.0
+SLOW_PIECES = 10
 DETAIL_LENGTH = 200
 
 EPILOG = """\
@@ -78,6 +82,8 @@ A configuration (YAML, or JSON; mode 0600 if it holds a password):
     - {kind: token_validate, url: ["http://lb1:5000/v3", "http://lb2:5000/v3"], weight: 5, connection: keep_alive}
     - {kind: catalogue, url: "http://192.0.2.10:5000/v3", connection: new}
     - {kind: http, name: front, url: "https://www.example.org/", method: GET, status: [200], contains: "Welcome"}
+    - {kind: token_issue, name: slow, url: "http://192.0.2.10:5000/v3", slow: 2s}      # the client takes that long
+    - {kind: http, name: api, url: "https://www.example.org/", version: '"release": "([^"]+)"'}
 
 Several URLs of one request are asked in turn; without `connection` new and keep-alive connections alternate.
 
@@ -127,7 +133,11 @@ class Identity:
 
 @dataclass(frozen=True)
 class Request:
-    """One kind of request. `urls` and `connections` are used in turn; `status` lists the good answers."""
+    """One kind of request. `urls` and `connections` are used in turn; `status` lists the good answers.
+
+    `slow`: the seconds that a client takes to send the body. `version`: a regular expression whose group is the version
+    that an answer's body came from.
+    """
 
     name: str
     kind: str
@@ -141,6 +151,8 @@ class Request:
     status: tuple[int, ...] = (200,)
     contains: str | None = None
     identity: Identity | None = None
+    slow: float = 0.0
+    version: str | None = None
 
     def way(self, number: int) -> tuple[str, str]:
         """The URL and the connection of this kind's request `number`: every pair comes up equally often."""
@@ -202,6 +214,16 @@ class _Reader:
             return default
         return value
 
+    def pattern(self, key: str, groups: int = 0) -> str | None:
+        text = self.text(key)
+        if text is not None:
+            try:
+                if re.compile(text).groups < groups:
+                    self.complain(key, f"{text!r} has no group in parentheses")
+            except re.error as error:
+                self.complain(key, f"{text!r} is no regular expression: {error}")
+        return text
+
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.data.get(key)
         values = [value] if isinstance(value, str) else value
@@ -256,16 +278,16 @@ def _request(data: object, index: int, default: Identity | None, problems: list[
     headers = data.get("headers", {})
     if not isinstance(headers, Mapping) or not all(isinstance(value, str) for value in headers.values()):
         reader.complain("headers", "must be a mapping of texts")
-    contains = reader.text("contains")
-    try:
-        re.compile(contains or "")
-    except re.error as error:
-        reader.complain("contains", f"{contains!r} is no regular expression: {error}")
+    contains = reader.pattern("contains")
+    version = reader.pattern("version", groups=1)
     urls = reader.texts("url")
     weight = int(reader.number("weight", 1, least=1, whole=True))
     name = reader.text("name", str(kind)) or str(kind)
     method = reader.text("method", "GET") or "GET"
     body = reader.text("body")
+    slow = reader.duration("slow", 0.0) or 0.0
+    if slow and (kind not in ("token_issue", "http") or (kind == "http" and method.upper() != "POST")):
+        reader.complain("slow", "is for token_issue, and for http with the method POST and a body")
     if len(problems) > before:
         return None
     return Request(
@@ -281,6 +303,8 @@ def _request(data: object, index: int, default: Identity | None, problems: list[
         status=tuple(status),
         contains=contains,
         identity=identity,
+        slow=slow,
+        version=version,
     )
 
 
@@ -394,6 +418,7 @@ class Count:
     failed: int = 0
     retried: int = 0
     latencies: array[float] = field(default_factory=lambda: array("d"))
+    versions: Counter[str] = field(default_factory=Counter)
 
     def figures(self) -> dict[str, Any]:
         ordered = sorted(self.latencies)
@@ -410,6 +435,7 @@ class Count:
                 "p99": milliseconds(percentile(ordered, 0.99)),
                 "max": milliseconds(ordered[-1] if ordered else None),
             },
+            **({"versions": dict(sorted(self.versions.items()))} if self.versions else {}),
         }
 
 
@@ -438,10 +464,21 @@ class Tally:
         self.last_due = max(self.last_due, due)
         self.lateness = max(self.lateness, now - due)
 
-    def ended(self, name: str, due: float, now: float, *, failure: dict[str, Any] | None, retried: bool) -> None:
+    def ended(
+        self,
+        name: str,
+        due: float,
+        now: float,
+        *,
+        failure: dict[str, Any] | None,
+        retried: bool,
+        version: str | None = None,
+    ) -> None:
         """A request ended `now`: with a failure, or well (`retried`: only after more than one try)."""
         self.in_flight -= 1
         for count in (self.total, self.kinds[name], self._second(due)):
+            if version is not None:
+                count.versions[version] += 1
             count.latencies.append(now - due)
             count.failed += failure is not None
             count.retried += retried
@@ -466,6 +503,7 @@ class Tally:
             bucket.failed += count.failed
             bucket.retried += count.retried
             bucket.latencies.extend(count.latencies)
+            bucket.versions.update(count.versions)
         rows = [{"after_seconds": number * wide, **bucket.figures()} for number, bucket in enumerate(buckets)]
         return {"bucket_seconds": wide, "buckets": rows}
 
@@ -519,6 +557,23 @@ class _Failed(Exception):
         self.reason, self.status, self.detail = reason, status, detail
 
 
+@dataclass
+class _Course:
+    """What one try came through: how many connections it took, and the version that answered."""
+
+    taken: int = 0
+    version: str | None = None
+
+
+async def _slowly(data: bytes, span: float) -> AsyncIterator[bytes]:
+    """The data in equal pieces, the last one after `span` seconds."""
+    size = max(1, math.ceil(len(data) / SLOW_PIECES))
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    for piece in pieces:
+        await asyncio.sleep(span / len(pieces))
+        yield piece
+
+
 class Probe:
     """Sends the requests of a configuration until its duration is over or `stop` is set."""
 
@@ -556,9 +611,9 @@ class Probe:
         import aiohttp
 
         # aiohttp retries idempotent requests by itself where a kept connection was closed. Users' clients do so too,
-        # but it has to be counted: each take of a connection is noted in the request's own list.
+        # but it has to be counted: each take of a connection is noted in the request's own course.
         async def taken(session: object, context: Any, params: object) -> None:
-            context.trace_request_ctx.append(1)
+            context.trace_request_ctx.taken += 1
 
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(taken)
@@ -593,7 +648,7 @@ class Probe:
             for url in request.urls:
                 while (request.identity, url) not in self.tokens and not self.stop.is_set():
                     try:
-                        await self._issue(request.identity, url, "new", (201,), [])
+                        await self._issue(request.identity, url, "new", (201,), _Course())
                     except _Failed as failure:
                         if self._clock() > deadline:
                             raise StartError(f"no token from {url}: {failure.reason}") from failure
@@ -650,15 +705,15 @@ class Probe:
             for (identity, url), (_token, got) in list(self.tokens.items()):
                 if self._clock() - got > RENEW_TOKEN_AFTER:
                     with contextlib.suppress(_Failed):
-                        await self._issue(identity, url, "new", (201,), [])
+                        await self._issue(identity, url, "new", (201,), _Course())
 
     async def _send(self, request: Request, due: float, url: str, connection: str) -> None:
         failure: dict[str, Any] | None = None
         retried = False
         for attempt in range(self.config.retries + 1):
-            taken: list[int] = []
+            course = _Course()
             try:
-                await self._try(request, url, connection, taken)
+                await self._try(request, url, connection, course)
                 failure = None
             except _Failed as failed:
                 now = self._clock()
@@ -673,7 +728,7 @@ class Probe:
                     "due": self.at(due),
                     "latency_ms": round((now - due) * 1000, 1),
                 }
-            if len(taken) > 1:
+            if course.taken > 1:
                 retried = True
                 self.event("retried", request=request.name, url=url, reason="the kept connection was closed")
             if failure is None:
@@ -684,9 +739,16 @@ class Probe:
                 await self._rest(self.config.retry_delay)
         if failure is not None:
             self.event("failed", **{key: value for key, value in failure.items() if key != "at"})
-        self.tally.ended(request.name, due, self._clock(), failure=failure, retried=retried and failure is None)
+        self.tally.ended(
+            request.name,
+            due,
+            self._clock(),
+            failure=failure,
+            retried=retried and failure is None,
+            version=course.version,
+        )
 
-    async def _try(self, request: Request, url: str, connection: str, taken: list[int]) -> None:
+    async def _try(self, request: Request, url: str, connection: str, course: _Course) -> None:
         identity = request.identity
         if request.kind == "http" or identity is None:
             await self._call(
@@ -694,15 +756,17 @@ class Probe:
                 url,
                 connection,
                 request.status,
-                taken,
+                course,
                 headers=request.headers,
                 data=request.body,
                 json_body=request.json,
                 contains=request.contains,
+                version=request.version,
+                slow=request.slow,
             )
             return
         if request.kind == "token_issue":
-            await self._issue(identity, url, connection, request.status, taken)
+            await self._issue(identity, url, connection, request.status, course, request.slow)
             return
         token = self.tokens[(identity, url)][0]
         headers = {**request.headers, "X-Auth-Token": token}
@@ -710,13 +774,21 @@ class Probe:
             headers["X-Subject-Token"] = token
         path = "/auth/tokens" if request.kind == "token_validate" else "/auth/catalog"
         await self._call(
-            "GET", url + path, connection, request.status, taken, headers=headers, contains=request.contains
+            "GET", url + path, connection, request.status, course, headers=headers, contains=request.contains
         )
 
     async def _issue(
-        self, identity: Identity, url: str, connection: str, status: tuple[int, ...], taken: list[int]
+        self,
+        identity: Identity,
+        url: str,
+        connection: str,
+        status: tuple[int, ...],
+        course: _Course,
+        slow: float = 0.0,
     ) -> None:
-        headers = await self._call("POST", url + "/auth/tokens", connection, status, taken, json_body=identity.body())
+        headers = await self._call(
+            "POST", url + "/auth/tokens", connection, status, course, json_body=identity.body(), slow=slow
+        )
         token = headers.get("X-Subject-Token")
         if not token:
             raise _Failed("the answer carries no token")
@@ -728,21 +800,31 @@ class Probe:
         url: str,
         connection: str,
         status: tuple[int, ...],
-        taken: list[int],
+        course: _Course,
         *,
         headers: Mapping[str, str] | None = None,
         data: str | None = None,
         json_body: Any = None,
         contains: str | None = None,
+        version: str | None = None,
+        slow: float = 0.0,
     ) -> Mapping[str, str]:
         import aiohttp
 
         body: dict[str, Any] = {"data": data} if json_body is None else {"json": json_body}
+        if slow:
+            sent = (data or "" if json_body is None else json.dumps(json_body)).encode()
+            kind = {} if json_body is None else {"Content-Type": "application/json"}
+            # With its length told beforehand: not every server takes a body in chunks.
+            headers = {**kind, **(headers or {}), "Content-Length": str(len(sent))}
+            body = {"data": _slowly(sent, slow)}
         try:
             async with self.sessions[connection].request(
-                method, url, headers=headers, allow_redirects=False, trace_request_ctx=taken, **body
+                method, url, headers=headers, allow_redirects=False, trace_request_ctx=course, **body
             ) as answer:
                 text = await answer.text(errors="replace")
+                if version is not None and (match := re.search(version, text)):
+                    course.version = match.group(1)
                 if answer.status not in status:
                     wanted = " or ".join(str(code) for code in status)
                     raise _Failed(f"status {answer.status}, not {wanted}", answer.status, text[:DETAIL_LENGTH])

@@ -149,6 +149,20 @@ def test_all_kinds_on_new_and_kept_connections(server: Server, tmp_path: Path) -
     assert "a-secret" not in written and TOKEN not in written
 
 
+def test_a_slow_client_takes_its_time_and_sends_all(server: Server, tmp_path: Path) -> None:
+    slow = {"kind": "token_issue", "url": server.url + "/v3", "slow": "1s", "identity": IDENTITY}
+    done = probe("run", configure(tmp_path, duration="1s", rate=3, requests=[slow]))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert summary(tmp_path)["latency_ms"]["p50"] >= 1000
+    assert {body["auth"]["identity"]["password"]["user"]["name"] for body in server.bodies} == {"admin"}
+
+
+def test_the_version_that_answered_is_counted(server: Server, tmp_path: Path) -> None:
+    requests = [{"url": server.url + "/welcome", "version": "^(Wel)"}]
+    assert probe("run", configure(tmp_path, duration="1s", rate=10, requests=requests)).returncode == 0
+    assert summary(tmp_path)["versions"] == {"Wel": 10}
+
+
 def test_new_connections_are_new_and_kept_ones_are_kept(server: Server, tmp_path: Path) -> None:
     for connection in ("new", "keep_alive"):
         folder = tmp_path / connection

@@ -90,6 +90,16 @@ def test_the_longest_gap_is_between_successes() -> None:
     assert (summary["failed"], len(summary["failures"])) == (2, 2)
 
 
+def test_the_tally_counts_the_versions_that_answered() -> None:
+    tally = probe.Tally(0.0)
+    for due, version in ((0.0, "1"), (0.5, "2"), (1.0, "2"), (1.5, None)):
+        tally.sent("a", due, due)
+        tally.ended("a", due, due, failure=None, retried=False, version=version)
+    summary = tally.summary()
+    assert summary["versions"] == summary["kinds"]["a"]["versions"] == {"1": 1, "2": 2}
+    assert [row["versions"] for row in summary["over_time"]["buckets"]] == [{"1": 1, "2": 1}, {"2": 1}]
+
+
 def test_a_gap_may_reach_to_the_end() -> None:
     tally = probe.Tally(0.0)
     tally.sent("a", 0.0, 0.0)
@@ -184,6 +194,8 @@ def test_an_identity_may_be_given_once_for_all() -> None:
         ({"requests": [{"url": "u", "connection": "old"}]}, "requests[0].connection: 'old' is unknown"),
         ({"requests": [{"url": "u", "status": 200}]}, "requests[0].status: must be a list"),
         ({"requests": [{"url": "u", "contains": "("}]}, "requests[0].contains: '(' is no regular expression"),
+        ({"requests": [{"url": "u", "version": "release"}]}, "requests[0].version: 'release' has no group"),
+        ({"requests": [{"url": "u", "slow": "2s"}]}, "requests[0].slow: is for token_issue, and for http"),
         ({"requests": [{"url": "u", "weight": 0}]}, "requests[0].weight: 0 is no whole number"),
         ({"requests": [{"url": "u", "headers": {"a": 1}}]}, "requests[0].headers: must be"),
         ({"requests": [{"url": "u"}, {"url": "v"}]}, "requests: two are named http"),
@@ -221,4 +233,11 @@ def test_the_helps_example_is_good() -> None:
 
     example = probe.EPILOG.split("\n\n", 2)[1]
     made = probe.configuration(yaml.safe_load(example), folder=Path())
-    assert [request.name for request in made.requests] == ["token_issue", "token_validate", "catalogue", "front"]
+    assert [request.name for request in made.requests] == [
+        "token_issue",
+        "token_validate",
+        "catalogue",
+        "front",
+        "slow",
+        "api",
+    ]
