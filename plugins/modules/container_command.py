@@ -24,6 +24,7 @@ author:
   - The rondo.upgrade authors (@rondo)
 extends_documentation_fragment:
   - rondo.upgrade.engine
+  - rondo.upgrade.fence
 attributes:
   check_mode:
     description: Whether it can run in check mode and say what would change.
@@ -106,6 +107,7 @@ seconds:
   type: float
 """
 
+import contextlib
 import shlex
 import time
 
@@ -121,6 +123,7 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._container import (
     connect,
     told,
 )
+from ansible_collections.rondo.upgrade.plugins.module_utils._guard import FENCE_ARGUMENT, GuardError, alone
 
 
 def words(command: object) -> list[str]:
@@ -170,6 +173,7 @@ def main() -> None:
             reads_only={"type": "bool", "default": False},
             no_log_output={"type": "bool", "default": False},
             **ENGINE_ARGUMENTS,
+            **FENCE_ARGUMENT,
         ),
         supports_check_mode=True,
     )
@@ -177,9 +181,16 @@ def main() -> None:
         module.exit_json(changed=True, skipped=True, msg="not run in check mode")
     engine = connect(module)
     began = time.monotonic()
+    params = module.params
     try:
-        rc, stdout, stderr = run(engine, module.params)
-    except ENGINE_ERRORS as problem:
+        # What only reads may do so beside others.
+        with (
+            contextlib.nullcontext()
+            if params["reads_only"]
+            else alone(params["container"], params["fence"], wait=params["timeout"])
+        ):
+            rc, stdout, stderr = run(engine, params)
+    except (GuardError, *ENGINE_ERRORS) as problem:
         module.fail_json(msg=told(problem))
     result = {"changed": not module.params["reads_only"], "rc": rc, "seconds": round(time.monotonic() - began, 3)}
     if not module.params["no_log_output"]:

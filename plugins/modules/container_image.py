@@ -22,7 +22,7 @@ description:
     full disk, a wrong setting) is refused while the old one still serves. What remains between stop and start takes
     less than a second.
   - It may be killed at any moment. The next call, with O(state=replaced) or O(state=reverted), sees what is there and
-    finishes.
+    finishes. Where it was not killed, but only the run that it belongs to, the next call waits until it has ended.
 notes:
   - The container must exist, deployed by whatever deploys it. One that was started with C(--rm) is refused.
   - The kept container is called C(NAME.rondo-kept-POLICY-ID), where POLICY is its restart policy, which it has lost so
@@ -33,6 +33,7 @@ author:
   - The rondo.upgrade authors (@rondo)
 extends_documentation_fragment:
   - rondo.upgrade.engine
+  - rondo.upgrade.fence
 attributes:
   check_mode:
     description: Says what would be done, and changes nothing. Images are not pulled, their registry is asked for them.
@@ -159,6 +160,8 @@ steps_left:
   elements: str
 """
 
+import contextlib
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.rondo.upgrade.plugins.module_utils._container import (
@@ -173,6 +176,7 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._container import (
     steps_to_revert,
     told,
 )
+from ansible_collections.rondo.upgrade.plugins.module_utils._guard import FENCE_ARGUMENT, GuardError, alone
 
 
 def brought(engine: Engine, reference: str, pull: str, check_mode: bool) -> tuple[Target, bool]:
@@ -260,6 +264,7 @@ def main() -> None:
             healthy={"type": "bool", "default": True},
             stop_timeout={"type": "int"},
             **ENGINE_ARGUMENTS,
+            **FENCE_ARGUMENT,
         ),
         required_if=[
             ("state", "present", ["image"]),
@@ -286,12 +291,13 @@ def main() -> None:
             }
             module.exit_json(**result)
 
-        before = engine.row(params["container"], params["image"])
-        steps = planned(engine, params, target)
-        if not module.check_mode:
-            carry_out(module, engine, steps)
-        after = engine.row(params["container"], params["image"])
-    except ENGINE_ERRORS as problem:
+        with contextlib.nullcontext() if module.check_mode else alone(params["container"], params["fence"]):
+            before = engine.row(params["container"], params["image"])
+            steps = planned(engine, params, target)
+            if not module.check_mode:
+                carry_out(module, engine, steps)
+            after = engine.row(params["container"], params["image"])
+    except (GuardError, *ENGINE_ERRORS) as problem:
         module.fail_json(msg=told(problem))
     result.update(
         changed=bool(steps) or pulled,

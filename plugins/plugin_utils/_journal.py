@@ -232,8 +232,8 @@ class Journal:
 
     def heartbeat(self, run: int) -> None:
         """Say that the run's owner lives. Raises JournalLocked when the lock is another's by now."""
-        with self._write("The heartbeat could not be written", run) as db:
-            db.execute("UPDATE runs SET heartbeat = ? WHERE id = ?", (self._clock(), run))
+        with self._write("The heartbeat could not be written", run):
+            pass
 
     def end_run(self, run: int, outcome: str, details: Mapping[str, Any] | None = None) -> None:
         """End a run and give its lock back. Ending a run that has ended changes nothing."""
@@ -504,13 +504,14 @@ class Journal:
 
     @contextlib.contextmanager
     def _write(self, failed: str, run: int | None = None) -> Iterator[sqlite3.Connection]:
-        """A transaction, alone; with `run`, proven to be of the run that holds the lock."""
+        """A transaction, alone; with `run`, proven to be of the run that holds the lock, and a sign of its life."""
         try:
             with self._flock():
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     if run is not None:
                         self._prove(run)
+                        self._db.execute("UPDATE runs SET heartbeat = ? WHERE id = ?", (self._clock(), run))
                     yield self._db
                     self._db.execute("COMMIT")
                 except BaseException:

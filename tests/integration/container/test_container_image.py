@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import fcntl
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +22,7 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._container import (
     steps_to_replace,
     steps_to_revert,
 )
+from ansible_collections.rondo.upgrade.plugins.module_utils._guard import lock_path
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -249,6 +254,34 @@ class TestKilled:
         assert one["Config"]["Image"] == lab.images[kept]
         assert not one["State"]["Running"]
         assert restart_policy(one)["Name"] == "always"
+
+
+class TestGuard:
+    def test_what_a_killed_run_left_working_is_waited_for(self, lab: Lab, run_module: Any) -> None:
+        name = lab.deploy()
+        with Path(lock_path(name)).open("w", encoding="utf-8") as held, ThreadPoolExecutor() as pool:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            waiting = pool.submit(run_module, "container_image", replaced(lab, name))
+            with pytest.raises(NotYet):
+                waiting.result(timeout=3)
+            assert lab.serves(name, 1) and lab.others(name) == []
+            # Only looking needs no lock.
+            assert run_module("container_image", replaced(lab, name), check=True)["changed"]
+            fcntl.flock(held, fcntl.LOCK_UN)
+            assert not waiting.result()["failed"]
+        assert lab.serves(name, 2)
+
+    def test_what_a_killed_run_sent_too_late_is_refused(self, lab: Lab, run_module: Any) -> None:
+        name = lab.deploy()
+        owner = "deploy1:/build/journal.sqlite"
+        for state, token in (("replaced", 7), ("reverted", 8)):
+            done = run_module(
+                "container_image", replaced(lab, name, state=state, fence={"token": token, "owner": owner})
+            )
+            assert not done["failed"], done
+        late = run_module("container_image", replaced(lab, name, fence={"token": 7, "owner": owner}))
+        assert late["failed"] and "may change nothing any more" in late["msg"]
+        assert lab.serves(name, 1)
 
 
 class TestInTheWay:
