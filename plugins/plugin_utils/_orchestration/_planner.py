@@ -168,6 +168,8 @@ class Plan:
             "reason": choice.reason,
             "rejected": [{"method": method, "why": why} for method, why in choice.rejected],
             "needs": choice.needs,
+            "turns": "",
+            "held": [],
             "budget": service.budget_text,
             "budget_reason": budget_reason(service, budget),
             "max_unavailable": budget.capacity,
