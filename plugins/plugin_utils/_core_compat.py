@@ -4,14 +4,15 @@
 """The only file that touches ansible-core's private names.
 
 What is private here: the names of the include actions, a strategy's `_blocked_hosts`, `_workers`, `_results` and
-`_rpc_queue`, the queue manager's `_terminated` and `_unreachable_hosts`, an iterator's states, a play's roles, and
-their loading. Each name was looked up in every version in `TESTED`; a version outside it is refused, because a renamed
-attribute would make the window blind.
+`_rpc_queue`, the queue manager's `_terminated` and `_unreachable_hosts`, an iterator's states, a play's roles, their
+loading, and how a task's executor makes a connection. Each name was looked up in every version in `TESTED`; a version
+outside it is refused, because a renamed attribute would make the window blind.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ from typing import Any
 from ansible import constants as C
 from ansible.errors import AnsibleError
 from ansible.executor.play_iterator import IteratingStates
+from ansible.executor.task_executor import TaskExecutor
 from ansible.playbook.block import Block
 from ansible.playbook.handler import Handler
 from ansible.playbook.role import Role
@@ -234,3 +236,30 @@ def show_warnings(callback: Any, result: Any) -> None:
 def diff_text(callback: Any, diff: Any) -> str:
     """A result's diff as text, as the default callback shows it."""
     return str(callback._get_diff(diff))
+
+
+def elsewhere(action: Any, host: str, task_vars: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """An action plugin like `action`, connected to another host, and that host's variables for its modules.
+
+    Connections are made as a task's executor makes them, which knows one host at a time.
+    """
+    hostvars = task_vars["hostvars"]
+    variables = {**hostvars.raw_get(host), "hostvars": hostvars}
+    templar = Templar(loader=action._loader, variables=variables)
+    executor: Any = TaskExecutor.__new__(TaskExecutor)
+    if not isinstance(getattr(TaskExecutor, "_task", None), property):
+        executor._task = action._task
+    executor._play_context = action._play_context.copy()
+    executor._play_context.remote_addr = host
+    executor._shared_loader_obj = action._shared_loader_obj
+    name = variables.get("ansible_connection")
+    executor._connection = executor._get_connection(
+        variables, templar, templar.template(name) if name else action._task.connection
+    )
+    executor._set_connection_options(variables, templar)
+    there = copy.copy(action)
+    there._connection = executor._connection
+    there._play_context = executor._play_context
+    there._templar = templar
+    there._cleanup_remote_tmp = False
+    return there, variables
