@@ -18,8 +18,8 @@ from pathlib import Path
 
 # The release that goes with ansible-core 2.19.
 RELEASE = "ansible==12.3.0"
-# community.general.haproxy is what `make contrast` compares with.
-COLLECTIONS = ("community/general",)
+# community.general.haproxy is what `make contrast` compares with; the rehearsal reaches its nodes by community.docker.
+COLLECTIONS = ("community/general", "community/docker")
 
 TARGET = Path(__file__).resolve().parent.parent / ".cache" / "collections" / "ansible_collections"
 
