@@ -14,12 +14,14 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 from ._gate import Gate
 from ._journal import Journal, JournalError
+from ._orchestration._standing import seen_by
 
 ASK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 15.0
@@ -33,6 +35,18 @@ class Window(Protocol):
     def resume(self) -> None: ...
     def lose(self, instance: str) -> None: ...
     def regain(self, instance: str) -> None: ...
+
+
+@dataclass
+class Heard:
+    """What the run of this process was told, for those who show it in the same process: who paused it, and why nothing
+    more begins; "" where that is not so."""
+
+    paused: str = ""
+    stopped: str = ""
+
+
+HEARD = Heard()
 
 
 class Control:
@@ -53,7 +67,7 @@ class Control:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._gate = gate
-        self._rows = {name: {(row["backend"], row["name"]) for row in rows} for name, rows in (members or {}).items()}
+        self._members = members or {}
         self._lost: set[str] = set()
         self._path = path if run is not None else None
         self._run = run or 0
@@ -113,7 +127,7 @@ class Control:
 
     def look(self, window: Window, job_id: str) -> None:
         """Take over what a job that ended saw in the balancers' tables: members that failed by themselves since."""
-        if self._path is None or not self._rows:
+        if self._path is None or not self._members:
             return
         try:
             with Journal(self._path, create=False) as journal:
@@ -121,15 +135,14 @@ class Control:
         except JournalError as error:
             self._say(str(error))
             return
-        down = {(row["backend"], row["name"]) for row in job["details"].get("down", [])}
-        seen = {row["backend"] for row in job.get("servers", [])}
-        for instance, rows in self._rows.items():
-            if rows & down:
-                if instance not in self._lost:
-                    self._lost.add(instance)
-                    window.lose(instance)
-                    self._say(f"{instance} does not serve any more: it counts as out from now on.")
-            elif instance in self._lost and any(backend in seen for backend, _name in rows):
+        lost, back = seen_by(self._members, job, job["details"])
+        for instance in lost:
+            if instance not in self._lost:
+                self._lost.add(instance)
+                window.lose(instance)
+                self._say(f"{instance} does not serve any more: it counts as out from now on.")
+        for instance in back:
+            if instance in self._lost:
                 self._lost.discard(instance)
                 window.regain(instance)
                 self._say(f"{instance} serves again.")
@@ -152,6 +165,7 @@ class Control:
     def _stop(self, window: Window, reason: str) -> None:
         """Stop it, and keep why with the run: for the report, and for `status` from another terminal."""
         window.stop(reason)
+        HEARD.stopped = HEARD.stopped or reason
         if self._path is None:
             return
         try:
@@ -163,9 +177,11 @@ class Control:
     def _pass_on(self, window: Window, request: str, made_by: str) -> None:
         if request == "pause":
             window.pause()
+            HEARD.paused = made_by
             self._say(f"Paused by {made_by}: what is in flight will finish, nothing new begins until it is resumed.")
         elif request == "resume":
             window.resume()
+            HEARD.paused = ""
             self._say(f"Resumed by {made_by}.")
         else:
             self._stop(window, f"aborted by {made_by}")

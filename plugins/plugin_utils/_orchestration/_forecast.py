@@ -90,13 +90,14 @@ def likely_makespans(
     spreads: Mapping[str, float],
     *,
     seed: int,
+    drawn_jobs: int = DRAWN_JOBS,
 ) -> tuple[float, float]:
     """p50 and p90 of the makespan when each job's duration is lognormal around its estimate.
 
     Small fleets: the window itself on drawn durations. Large ones: phase by phase, see docs/planner.md.
     """
     random = Random(seed)
-    draws = min(MANY_DRAWS, DRAWN_JOBS // max(1, len(jobs)))
+    draws = min(MANY_DRAWS, drawn_jobs // max(1, len(jobs)))
     if draws >= FEW_DRAWS:
         absent = tuple(out)
         found = sorted(_drawn(jobs, phases, budgets, absent, spreads, random) for _unused in range(draws))
