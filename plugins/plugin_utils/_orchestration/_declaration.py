@@ -20,7 +20,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ._keys import FLEET, HTTP_KEYS, PER_HOST, ROOT, SERVICE
-from ._model import Artifact, Ceilings, Cluster, Database, Instance, Server, Service
+from ._model import (
+    Artifact,
+    Ceilings,
+    Cluster,
+    Database,
+    Hold,
+    Instance,
+    Server,
+    Service,
+    SideBySide,
+)
 from ._quantities import show_duration
 from ._sizes import (
     Impossible,
@@ -143,14 +153,17 @@ class _Reader:
             version_skew=values["version_skew"],
             active_passive=values["active_passive"],
             method=values["method"],
-            second_copy=values["second_copy"],
+            hold=Hold(*(values["hold"][name] for name in ("deadline", "on_deadline", "timeouts"))),
+            side_by_side=self._side_by_side(values, hosts),
             takes_balancer=self._takes_balancer(values, hosts),
             backends=tuple(backends),
             health=tuple(name for name in ("http", "tcp", "command") if health[name]),
             min_healthy_time=health["min_healthy_time"],
             healthy_deadline=health["healthy_deadline"],
             drain_timeout=values["drain_timeout"],
-            database=Database(database["expand"], database["migrate"], database["contract"]),
+            database=Database(
+                **{step: database[step] for step in ("expand", "migrate", "contract", "offline", "offline_reversible")}
+            ),
             max_failures=allowed(len(hosts), values["max_failures"]),
             estimates=_estimates(values),
             hooks=tuple(values["hooks"][when] for when in ("before", "after") if values["hooks"][when]),
@@ -240,16 +253,17 @@ class _Reader:
         if mixed and values["canary"]:
             remedy = "drop canary, or permit both versions side by side with version_skew: true"
             self._add("canary", "runs beside the old version, which version_skew: false forbids", remedy)
-        if mixed and method in ("roll", "side_by_side"):
-            remedy = 'write "hold", "held_switch" or "auto", or version_skew: true'
+        if mixed and method == "roll":
+            remedy = 'write "hold", "side_by_side", "held_switch" or "auto", or version_skew: true'
             wrong = "lets two versions serve together, which version_skew: false forbids"
             self._add("method", wrong, remedy, value=method)
-        if method in ("side_by_side", "held_switch") and values.right("second_copy") and not values["second_copy"]:
-            remedy = "say second_copy: true where the hosts have room for it, or choose another method"
+        if method in ("side_by_side", "held_switch") and "side_by_side" not in values.given:
+            remedy = "declare side_by_side where the hosts have room for it, or choose another method"
             self._add("method", "needs room for a second copy", remedy, value=method)
         if method in ("hold", "side_by_side", "held_switch") and "balancer" not in values.given:
             remedy = "declare balancer.backends, or choose another method"
             self._add("method", "works on a balancer's backends, and none is declared", remedy, value=method)
+        self._check_offline(values)
         if values["bake_time"] and values.right("canary") and not values["canary"]:
             self._add("bake_time", "is the wait after the canary, and there is none", "declare canary: 1, or drop it")
         database: Values = values["database"]
@@ -260,6 +274,47 @@ class _Reader:
         ):
             remedy = "declare database.expand too, or drop contract"
             self._add("database.contract", "ends a change of schema that no expand or migrate begins", remedy)
+
+    def _check_offline(self, values: Values) -> None:
+        database, method = values["database"], values["method"]
+        if database["offline"] and method in ("roll", "side_by_side"):
+            remedy = 'write "hold", "held_switch" or "auto"'
+            wrong = "never stops all instances at once, which database.offline needs"
+            self._add("method", wrong, remedy, value=method)
+        if database["offline_reversible"] and database.right("offline") and not database["offline"]:
+            wrong = "says what comes after database.offline, and there is none"
+            self._add("database.offline_reversible", wrong, "declare database.offline, or drop it")
+
+    def _side_by_side(self, values: Values, hosts: Sequence[str]) -> SideBySide | None:
+        """None also where something is wrong with it."""
+        said: Values = values["side_by_side"]
+        if "side_by_side" not in values.given or not values.right("side_by_side"):
+            return None
+        first, last = said["ports"]
+        spare: tuple[str, ...] = ()
+        if said["hosts"] is not None:
+            spare = tuple(self.inventory.groups.get(said["hosts"], ()))
+            if not spare:
+                known = said["hosts"] in self.inventory.groups
+                remedy = "add hosts to it" if known else nearest(said["hosts"], sorted(self.inventory.groups))
+                wrong = "is an empty group" if known else "is no group of the inventory"
+                self._add("side_by_side.hosts", wrong, remedy, value=said["hosts"])
+        elif not said["environment"]:
+            wrong = "tells no second copy its port, and on its instance's host it can't have the same"
+            remedy = 'write "{port}" into the variable that says it, such as {WEB_PORT: "{port}"}, or name spare hosts'
+            self._add("side_by_side.environment", wrong, remedy)
+        together = -(-len(hosts) // len(spare)) if spare else 1
+        if last - first + 1 < together:
+            wrong = f"has {last - first + 1} for {together} second copies on one host"
+            self._add("side_by_side.ports", wrong, "widen the range, or name more hosts", value=f"{first}-{last}")
+        return SideBySide(
+            ports=(first, last),
+            hosts=spare,
+            **{
+                name: said[name]
+                for name in ("memory", "steps", "step_time", "max_errors", "switch_back_window", "test")
+            },
+        )
 
     def _check_arity(self, values: Values, size: int) -> None:
         if not values["arity"] or not size:
@@ -280,7 +335,7 @@ class _Reader:
         if (
             not size
             or (stay is not None and out is not None)
-            or not values.right("min_available", "max_unavailable", "quorum", "second_copy")
+            or not values.right("min_available", "max_unavailable", "quorum")
         ):
             return Size(1, "max_unavailable: 1")
         key = "min_available" if stay is not None else "max_unavailable" if out is not None else "quorum"
@@ -299,7 +354,7 @@ class _Reader:
         if out is None:
             budget = Size(1, "max_unavailable: 1")
         else:
-            budget = from_max_unavailable(size, out, second_copy=values["second_copy"])
+            budget = from_max_unavailable(size, out, second_copy="side_by_side" in values.given)
         return with_quorum(size, budget, asked=isinstance(out, int)) if values["quorum"] else budget
 
     def _check_room(self, values: Values, size: int, budget: Size) -> None:
@@ -307,11 +362,11 @@ class _Reader:
         method = values["method"]
         if budget.max_unavailable or method in ("hold", "side_by_side", "held_switch"):
             return
-        if method == "auto" and (size == 1 or values["second_copy"]):
+        if method == "auto" and (size == 1 or "side_by_side" in values.given):
             return
         raise Impossible(
             f"lets nothing be out, so nothing could be replaced ({budget.text})",
-            "let one be out, add an instance, or declare second_copy: true (start new beside old) where there is room",
+            "let one be out, add an instance, or declare side_by_side (start new beside old) where there is room",
         )
 
     def _domains(self, values: Values, hosts: Sequence[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,9 @@ from ._spec import (
     count,
     count_or_percent,
     duration,
+    durations,
     endpoint,
+    environment,
     expression,
     flag,
     headers,
@@ -29,9 +32,14 @@ from ._spec import (
     not_empty,
     one_of,
     pattern,
+    ports,
     rate,
+    share,
+    size,
+    steps,
     text,
     url,
+    url_path,
     whole,
 )
 
@@ -42,6 +50,25 @@ HTTP_KEYS = ("method", "status", "headers", "body", "json")
 def _directory(value: Any) -> str:
     if not isinstance(value, str):
         raise Wrong(f"is {kind(value)}, not a path", "write a directory's path")
+    return str(value)
+
+
+def _flag(value: Any) -> bool:
+    """As `flag`; `-e` gives only text."""
+    words = {"true": True, "yes": True, "false": False, "no": False}
+    return words[value.lower()] if isinstance(value, str) and value.lower() in words else flag(value)
+
+
+def _access_pattern(value: Any) -> str:
+    found = pattern(value)
+    if "status" not in re.compile(found).groupindex:
+        raise Wrong("has no group named status", 'write such as "HTTP/1.1 (?P<status>[0-9]{3})"')
+    return found
+
+
+def _file(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise Wrong("is not a path from the root", "write such as /var/log/keystone/access.log")
     return str(value)
 
 
@@ -84,9 +111,39 @@ BALANCER = Section(
     },
     needs=("backends",),
 )
-DATABASE = Section({step: Key(command, False, secret=True) for step in ("expand", "migrate", "contract", "check")})
+DATABASE = Section(
+    {
+        **{step: Key(command, False, secret=True) for step in ("expand", "migrate", "contract", "check", "offline")},
+        "offline_reversible": Key(flag, False),
+    }
+)
+HOLD = Section(
+    {
+        "deadline": Key(duration(positive=True)),
+        "on_deadline": Key(one_of("release", "reject"), "release"),
+        "timeouts": Key(durations, {}),
+    }
+)
+SIDE_BY_SIDE = Section(
+    {
+        "ports": Key(ports),
+        "hosts": Key(text),
+        "environment": Key(environment, False, secret=True),
+        "memory": Key(size, 500_000_000),
+        "steps": Key(steps, (5, 25, 100)),
+        "step_time": Key(duration(positive=True), 10.0),
+        "max_errors": Key(share, 0.01),
+        "switch_back_window": Key(duration(), 60.0),
+        "test": Key(url_path),
+    },
+    needs=("ports",),
+)
+ACCESS_LOG = Section({"container": Key(flag, True), "file": Key(_file), "pattern": Key(_access_pattern)})
 ESTIMATES = Section(
-    {step: Key(duration(positive=True)) for step in ("stage", "replace", "expand", "migrate", "contract")}
+    {
+        step: Key(duration(positive=True))
+        for step in ("stage", "replace", "expand", "migrate", "contract", "offline", "switch", "settle")
+    }
 )
 HOOKS = Section({"before": Key(identifier), "after": Key(identifier)})
 SERVICE = Section(
@@ -104,11 +161,14 @@ SERVICE = Section(
         "active_passive": Key(flag, False, shared=True),
         "arity": Key(_arity, shared=True),
         "method": Key(one_of("auto", *METHODS), "auto", shared=True),
-        "second_copy": Key(flag, False, shared=True),
         "balancer": BALANCER,
         "takes_balancer": Key(flag, shared=True),
         "health": HEALTH,
+        "endpoints": Key(list_of(url, "[http://192.0.2.10:5000/v3]"), ()),
+        "access_log": ACCESS_LOG,
         "drain_timeout": Key(duration(), 60.0),
+        "hold": HOLD,
+        "side_by_side": SIDE_BY_SIDE,
         "database": DATABASE,
         "max_failures": Key(count_or_percent(), 0, shared=True),
         "estimates": ESTIMATES,
@@ -117,7 +177,10 @@ SERVICE = Section(
     needs=("artifact",),
 )
 PER_HOST = Section(
-    {name: SERVICE.keys[name] for name in ("artifact", "balancer", "health", "drain_timeout", "estimates")},
+    {
+        name: SERVICE.keys[name]
+        for name in ("artifact", "balancer", "health", "endpoints", "access_log", "drain_timeout", "estimates")
+    },
     needs=("artifact",),
 )
 FLEET: Mapping[str, Key] = {
@@ -128,5 +191,7 @@ FLEET: Mapping[str, Key] = {
     "upgrade_max_failures": Key(count_or_percent(), 0),
     "upgrade_max_failed_requests": Key(count_or_percent(), 0),
     "upgrade_on_failure": Key(one_of("stop", "revert"), "stop"),
+    "upgrade_on_regression": Key(one_of("stop", "revert"), "stop"),
+    "upgrade_all_tests": Key(_flag, False),
     "upgrade_directory": Key(_directory, "build"),
 }

@@ -194,11 +194,11 @@ def _fits(traffic: Traffic, pause: float, what: str) -> _Verdict:
 
 
 def _copy(service: Service) -> _Verdict | None:
-    if not service.second_copy:
+    if service.side_by_side is None:
         return _Verdict(
             False,
             "no room for a second copy is declared",
-            "declare second_copy: true where the hosts have room to run new beside old",
+            "declare side_by_side where the hosts have room to run new beside old",
         )
     if not service.backends:
         return _Verdict(False, "no balancer is declared that could move the traffic", "put it behind a balancer")

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 ArtifactKind = Literal["container", "packages", "host_image"]
-JobKind = Literal["expand", "replace", "migrate", "contract"]
+JobKind = Literal["expand", "switch", "replace", "settle", "migrate", "contract"]
 Method = Literal["roll", "hold", "side_by_side", "held_switch"]
 
-JOB_KINDS: tuple[JobKind, ...] = ("expand", "replace", "migrate", "contract")
+JOB_KINDS: tuple[JobKind, ...] = ("expand", "switch", "replace", "settle", "migrate", "contract")
 METHODS: tuple[Method, ...] = ("roll", "hold", "side_by_side", "held_switch")
+
+# What a second copy and its servers are called: the instance's own name for it, and this behind.
+BESIDE = ".rondo-beside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +70,43 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Which schema steps a service declares. The commands themselves stay with the hosts: they may hold secrets."""
+    """Which schema steps a service declares. The commands themselves stay with the hosts: they may hold secrets.
+
+    `offline` needs every instance stopped; `offline_reversible`: the old version still works after it.
+    """
 
     expand: bool = False
     migrate: bool = False
     contract: bool = False
+    offline: bool = False
+    offline_reversible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """How requests may be held. `deadline` is None where the planner computes it; `timeouts` are the clients' own."""
+
+    deadline: float | None = None
+    on_deadline: Literal["release", "reject"] = "release"
+    timeouts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """Room for a second copy of each instance, and how traffic moves to them.
+
+    `ports`: the first and the last; `hosts`: spare ones, empty where copies run beside the instances; `memory`: bytes
+    of one copy; `steps`: percent of the traffic; `max_errors`: a share.
+    """
+
+    ports: tuple[int, int]
+    hosts: tuple[str, ...] = ()
+    memory: int = 500_000_000
+    steps: tuple[int, ...] = (5, 25, 100)
+    step_time: float = 10.0
+    max_errors: float = 0.01
+    switch_back_window: float = 60.0
+    test: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +133,8 @@ class Service:
     version_skew: bool = True
     active_passive: bool = False
     method: Method | Literal["auto"] = "auto"
-    second_copy: bool = False
+    hold: Hold = Hold()
+    side_by_side: SideBySide | None = None
     takes_balancer: bool = False
     backends: tuple[str, ...] = ()
     health: tuple[str, ...] = ()
@@ -109,6 +145,11 @@ class Service:
     max_failures: int = 0
     estimates: Mapping[str, float] = field(default_factory=dict)
     hooks: tuple[str, ...] = ()
+
+    def beside_host(self, number: int) -> str:
+        """Where the second copy of its instance `number` runs."""
+        spare = self.side_by_side.hosts if self.side_by_side else ()
+        return spare[number % len(spare)] if spare else self.instances[number].host
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +193,47 @@ class InstanceState:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """A service's requests as the balancers measured them: `rate` per second, the smallest `timeout` on the way in
-    seconds, and `room`: how many waiting requests fit (None where not known)."""
+    """A service's requests as the balancers measured them; None where not known.
+
+    `rate` per second at all balancers together, `busiest` at the one that has most of it; `concurrency`: requests
+    that servers worked on; `slowest`: seconds of the slowest answer; `timeout`: the smallest of the balancers' own on
+    the way, in seconds, and its name; `room`: how many waiting requests fit at the balancer that has the least, and what
+    limits them. `tcp`: backends whose connections are not HTTP. `frontends` lead to its backends. `unfit`: why it can't
+    be held, in words.
+    """
 
     rate: float | None = None
     timeout: float | None = None
     room: int | None = None
+    busiest: float | None = None
+    concurrency: int | None = None
+    slowest: float | None = None
+    timeout_name: str = ""
+    room_name: str = ""
+    tcp: tuple[str, ...] = ()
+    frontends: tuple[str, ...] = ()
+    unfit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """What a host has left: bytes of memory and disk (None: not known), and the ports in use."""
+
+    memory: int | None = None
+    disk: int | None = None
+    ports: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class SecondCopy:
+    """A second copy that is there already. `current`: it runs its instance's target; `serving`: every balancer sends
+    requests to it. `port` is None where nobody knows it."""
+
+    host: str
+    running: str = ""
+    current: bool = False
+    serving: bool = False
+    port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +242,9 @@ class State:
 
     `schema` says per service which schema jobs are still to do. `active` names the active member's host of
     active/passive services. `tested` holds (service, from, to) triples that an earlier run completed. `in_flight` names
-    the instances whose job an earlier run began and never ended. `obstacles` are sentences: each stands in the way of
-    any upgrade until an operator removed it. `notes` are worth saying, no more.
+    the instances whose job an earlier run began and never ended, and the services whose `switch` it did. `spare` is by
+    host, `beside` by service and instance: second copies that are there. `obstacles` are sentences: each stands in the
+    way of any upgrade until an operator removed it. `notes` are worth saying, no more.
     """
 
     instances: Mapping[str, InstanceState] = field(default_factory=dict)
@@ -177,5 +254,7 @@ class State:
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
     tested: frozenset[tuple[str, str, str]] = frozenset()
     in_flight: frozenset[str] = frozenset()
+    spare: Mapping[str, Spare] = field(default_factory=dict)
+    beside: Mapping[str, Mapping[str, SecondCopy]] = field(default_factory=dict)
     obstacles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

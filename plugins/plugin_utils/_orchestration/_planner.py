@@ -21,7 +21,7 @@ from ._forecast import Timeline, likely_makespans, rounds, run_window
 from ._improve import improve
 from ._jobs import UNSEEN, Job, Phase, jobs_and_phases, needs_replacing, service_order
 from ._methods import Choice, bears_no_outage, choose
-from ._model import Cluster, Instance, Service, State
+from ._model import Cluster, Hold, Instance, Service, SideBySide, State
 from ._remarks import risks
 from ._staging import Staging, stage_time
 from ._window import Window
@@ -342,6 +342,10 @@ def _service_values(service: Service) -> list[Any]:
     database = service.database
     own["estimates"] = dict(service.estimates)
     own["database"] = [database.expand, database.migrate, database.contract]
+    if database.offline:
+        own["database"] += ["offline", database.offline_reversible]
+    own["hold"] = _plain(service.hold)
+    own["side_by_side"] = service.side_by_side and _plain(service.side_by_side)
     artifacts = {i.artifact: number for number, i in enumerate(service.instances)}
     rows = [
         (
@@ -358,7 +362,12 @@ def _service_values(service: Service) -> list[Any]:
     return [own, [(a.kind, a.name, a.target, number) for a, number in artifacts.items()], rows]
 
 
-_NESTED: Final = frozenset({"instances", "estimates", "database"})
+_NESTED: Final = frozenset({"instances", "estimates", "database", "hold", "side_by_side"})
+
+
+def _plain(value: Hold | SideBySide) -> list[Any]:
+    found = [getattr(value, name) for name in value.__dataclass_fields__]
+    return [dict(each) if isinstance(each, Mapping) else each for each in found]
 
 
 def _state_rows(cluster: Cluster, state: State) -> list[Any]:

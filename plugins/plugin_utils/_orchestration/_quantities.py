@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Durations, percentages and rates as people write them in a declaration, and durations as people read them."""
+"""Durations, percentages, rates and sizes as people write them in a declaration, and as people read them."""
 
 from __future__ import annotations
 
@@ -66,6 +66,18 @@ def parse_rate(text: str) -> float | None:
     """Bytes per second of `100MB` or `100MB/s`; None where the text is no such rate."""
     match = _RATE.fullmatch(text.strip())
     return None if match is None else float(match["number"]) * _BYTES[match["unit"]]
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes of `300MB`; None where the text is no such size."""
+    size = None if "/" in text else parse_rate(text)
+    return None if size is None else round(size)
+
+
+def show_size(size: float) -> str:
+    """`1.5 MB` or `2 GB`, for people."""
+    unit = next((name for name in ("TB", "GB", "MB", "kB") if size >= _BYTES[name]), "B")
+    return f"{size / _BYTES[unit]:.1f}".removesuffix(".0") + f" {unit}"
 
 
 def is_number(text: str) -> bool:

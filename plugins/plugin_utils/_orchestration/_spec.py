@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from ._quantities import Percent, is_number, parse_duration, parse_percent, parse_rate
+from ._quantities import Percent, is_number, parse_duration, parse_percent, parse_rate, parse_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
     return f"right would be one of {listed(names)}" if names else "remove it"
 
 
-def listed(names: Iterable[object], limit: int = 24) -> str:
+def listed(names: Iterable[object], limit: int = 30) -> str:
     """`a, b, c`, and how many more there are where the list is long."""
     texts = [str(name) for name in names]
     more = len(texts) - limit
@@ -293,6 +293,80 @@ def rate(value: Any) -> float:
     if whole(value) is not None:
         raise Wrong("is a number without a unit", 'write such as "100MB" (per second)')
     raise Wrong("is not a rate above 0", 'write such as "100MB" or "1GiB" (per second)')
+
+
+def size(value: Any) -> int:
+    """Bytes."""
+    if isinstance(value, str) and (number := parse_size(value)):
+        return number
+    if whole(value) is not None:
+        raise Wrong("is a number without a unit", 'write such as "300MB"')
+    raise Wrong("is not a size above 0", 'write such as "300MB" or "1GiB"')
+
+
+def share(value: Any) -> float:
+    """A percentage as a share of 1."""
+    percent = parse_percent(value) if isinstance(value, str) else None
+    if percent is None or not 0 <= percent.value <= 100:
+        raise Wrong("is not a percentage", 'write such as "1%", from 0% to 100%')
+    return float(percent.value) / 100
+
+
+def ports(value: Any) -> tuple[int, int]:
+    """The first and the last port of `15000-15009`."""
+    said = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", said)
+    if match is None:
+        raise Wrong("is not a range of ports", 'write such as "15000-15009"')
+    first, last = int(match[1]), int(match[2] or match[1])
+    if not 0 < first <= last < 65536:
+        raise Wrong("is not a range of ports", "ports go from 1 to 65535, and the first comes first")
+    return first, last
+
+
+def steps(value: Any) -> tuple[int, ...]:
+    """Rising percentages that end at 100."""
+    items: tuple[int, ...] = list_of(_percent_step, "[5, 25, 100]")(value)
+    if list(items) != sorted(items) or items[-1:] != (100,):
+        raise Wrong("does not rise to 100", "write rising percentages of which the last is 100, such as [5, 25, 100]")
+    return items
+
+
+def _percent_step(value: Any) -> int:
+    number = whole(value)
+    if number is None or not 1 <= number <= 100:
+        raise Wrong("is not a percentage from 1 to 100", "write whole numbers, such as [5, 25, 100]")
+    return number
+
+
+def durations(value: Any) -> dict[str, float]:
+    """Durations by names that anybody may choose."""
+    if not isinstance(value, Mapping):
+        raise Wrong(f"is {kind(value)}, not a mapping", 'write such as {the clients: "60s"}')
+    read = duration(positive=True)
+    found: dict[str, float] = {}
+    for name, content in value.items():
+        try:
+            found[str(name)] = read(content)
+        except Wrong as mistake:
+            raise Wrong(mistake.wrong, mistake.remedy, item=(f"[{_plain(name, repr)}]", content)) from None
+    return found
+
+
+def environment(value: Any) -> bool:
+    """Whether variables of an environment name the port (`{port}`); the values stay with the hosts."""
+    if isinstance(value, Mapping) and all(
+        isinstance(name, str) and name and "=" not in name and isinstance(content, (str, int))
+        for name, content in value.items()
+    ):
+        return any(isinstance(content, str) and "{port}" in content for content in value.values())
+    raise Wrong("is not a mapping of variables to texts", 'write such as {WEB_PORT: "{port}"}')
+
+
+def url_path(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"/[!-~]*", value):
+        raise Wrong("is not a URL's path", 'write such as "/healthcheck"')
+    return str(value)
 
 
 def one_of(*words: str) -> Callable[[Any], str]:

@@ -25,13 +25,16 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._mode
     Ceilings,
     Cluster,
     Database,
+    Hold,
     Server,
     Service,
+    SideBySide,
 )
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._spec import Section
 
 CONTROLLERS = ("ctl1", "ctl2", "ctl3")
 ARTIFACT = {"container": "web", "image": "registry.example/web:2"}
+COPY = {"side_by_side": {"ports": 15000, "environment": {"WEB_PORT": "{port}"}}}
 
 
 def hosts(count: int) -> tuple[str, ...]:
@@ -73,7 +76,18 @@ def test_every_key_is_read() -> None:
         "active_passive": True,
         "arity": "1+2n",
         "method": "side_by_side",
-        "second_copy": True,
+        "hold": {"deadline": "30s", "on_deadline": "reject", "timeouts": {"the clients": "1m"}},
+        "side_by_side": {
+            "ports": "15000-15009",
+            "hosts": "haproxies",
+            "environment": {"KEYSTONE_PORT": "{port}"},
+            "memory": "300MB",
+            "steps": [10, 100],
+            "step_time": "5s",
+            "max_errors": "0.5%",
+            "switch_back_window": "2m",
+            "test": "/v3",
+        },
         "balancer": {"backends": ["internal", "public"]},
         "health": {
             "http": "https://192.0.2.1:5000/healthcheck",
@@ -90,13 +104,17 @@ def test_every_key_is_read() -> None:
             "healthy_deadline": "1m30s",
         },
         "drain_timeout": "2m",
-        "database": {"expand": "expand", "migrate": "migrate", "contract": ["contract"], "check": "check"},
+        "database": {
+            **{step: step for step in ("expand", "migrate", "check")},
+            "contract": ["contract"],
+        },
         "max_failures": 1,
         "estimates": {"replace": "7s", "stage": "1h"},
         "hooks": {"before": "site.roles.before", "after": "after"},
     }
     assert set(keystone) | {"min_available", "takes_balancer"} == set(SERVICE.keys)
-    assert set(keystone["health"]) == set(section("health").keys)
+    for name in ("health", "hold", "side_by_side"):
+        assert set(keystone[name]) == set(section(name).keys)
     fleet = {
         "upgrade_balancers": "haproxies",
         "upgrade_vip": "192.0.2.100",
@@ -123,7 +141,8 @@ def test_every_key_is_read() -> None:
         bake_time=300.0,
         active_passive=True,
         method="side_by_side",
-        second_copy=True,
+        hold=Hold(30.0, "reject", {"the clients": 60.0}),
+        side_by_side=SideBySide((15000, 15009), ("lb1",), 300_000_000, (10, 100), 5.0, 0.005, 120.0, "/v3"),
         backends=("internal", "public"),
         health=("http", "tcp", "command"),
         min_healthy_time=15.0,
@@ -163,7 +182,7 @@ def section(name: str) -> Section:
         (10, {"max_unavailable": "25%"}, 2, "max_unavailable: 25% of 10 is 2.5, rounded down to 2"),
         (3, {"max_unavailable": "25%"}, 1, "max_unavailable: 25% of 3 is 0.75, rounded down to 0, at least 1"),
         (3, {"max_unavailable": "33.4%"}, 1, "max_unavailable: 33.4% of 3 is 1, rounded down to 1"),
-        (3, {"max_unavailable": "25%", "second_copy": True}, 0, "max_unavailable: 25% of 3 is 0.75, rounded down to 0"),
+        (3, {"max_unavailable": "25%", **COPY}, 0, "max_unavailable: 25% of 3 is 0.75, rounded down to 0"),
         (5, {"quorum": True}, 1, "max_unavailable: 1, and a majority stays (3 of 5)"),
         (5, {"quorum": True, "max_unavailable": 2}, 2, "max_unavailable: 2, and a majority stays (3 of 5)"),
         (1, {"min_available": 1}, 0, "min_available: 1 of 1, so 0 may be out"),

@@ -15,8 +15,17 @@ import yaml
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._declaration import Inventory, parse
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._keys import FLEET, SERVICE
-from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._quantities import parse_duration
-from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._spec import Key, Section, command
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._quantities import (
+    parse_duration,
+    parse_percent,
+    parse_size,
+)
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._spec import (
+    Key,
+    Section,
+    command,
+    environment,
+)
 
 PAGE = Path(__file__).parents[5] / "docs" / "declaration.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -40,16 +49,19 @@ def test_every_key_stands_in_a_table(name: str) -> None:
 
 
 def value_of(cell: str) -> Any:
-    value = yaml.safe_load(cell) if re.fullmatch(r"[\w.\[\]]+", cell) else cell
-    seconds = parse_duration(value) if isinstance(value, str) else None
-    return tuple(value) if isinstance(value, list) else value if seconds is None else seconds
+    value = yaml.safe_load(cell) if re.fullmatch(r"[\w.]+|\[[\w., ]*\]", cell) else cell
+    if isinstance(value, str):
+        percent = parse_percent(value)
+        read = [parse_duration(value), parse_size(value), None if percent is None else float(percent.value) / 100]
+        return next((number for number in read if number is not None), value)
+    return tuple(value) if isinstance(value, list) else value
 
 
-# Without a default of its own: what is absent, and commands, of which only their being there is read.
+# Without a default of its own: what is absent, and that of which only its being there is read.
 DEFAULTS = [
     (name, key.default)
     for name, key in [*leaves(SERVICE).items(), *FLEET.items()]
-    if key.default not in (None, ()) and key.read is not command
+    if key.default not in (None, (), {}) and key.read not in (command, environment)
 ]
 
 

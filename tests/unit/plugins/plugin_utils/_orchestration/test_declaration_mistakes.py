@@ -118,8 +118,8 @@ ROWS = [
         [
             "upgrade_services.keystone[5]: is not a key here; right would be one of hosts, depends_on, "
             "artifact, min_available, max_unavailable, quorum, failure_domain, canary, bake_time, "
-            "version_skew, active_passive, arity, method, second_copy, balancer, takes_balancer, health, "
-            "drain_timeout, database, max_failures, estimates, hooks",
+            "version_skew, active_passive, arity, method, balancer, takes_balancer, health, "
+            "drain_timeout, hold, side_by_side, database, max_failures, estimates, hooks",
         ],
         id="key-is-no-text",
     ),
@@ -159,8 +159,8 @@ ROWS = [
         [
             "upgrade_services.glance: is a text; write a mapping with the keys hosts, depends_on, "
             "artifact, min_available, max_unavailable, quorum, failure_domain, canary, bake_time, "
-            "version_skew, active_passive, arity, method, second_copy, balancer, takes_balancer, health, "
-            "drain_timeout, database, max_failures, estimates, hooks",
+            "version_skew, active_passive, arity, method, balancer, takes_balancer, health, "
+            "drain_timeout, hold, side_by_side, database, max_failures, estimates, hooks",
         ],
         id="service-is-no-mapping",
     ),
@@ -309,7 +309,7 @@ ROWS = [
         [
             "upgrade_services.keystone.min_available: 3 lets nothing be out, so nothing could be "
             "replaced (min_available: 3 of 3, so 0 may be out); let one be out, add an instance, or "
-            "declare second_copy: true (start new beside old) where there is room",
+            "declare side_by_side (start new beside old) where there is room",
         ],
         id="all-must-stay",
     ),
@@ -318,7 +318,7 @@ ROWS = [
         [
             "upgrade_services.keystone.min_available: 70% lets nothing be out, so nothing could be "
             "replaced (min_available: 70% of 3 is 2.1, rounded up to 3, so 0 may be out); let one be "
-            "out, add an instance, or declare second_copy: true (start new beside old) where there is "
+            "out, add an instance, or declare side_by_side (start new beside old) where there is "
             "room",
         ],
         id="all-must-stay-percent",
@@ -327,8 +327,8 @@ ROWS = [
         {"keystone.min_available": ABSENT, "keystone.max_unavailable": 0},
         [
             "upgrade_services.keystone.max_unavailable: 0 lets nothing be out, so nothing could be "
-            "replaced (max_unavailable: 0); let one be out, add an instance, or declare second_copy: "
-            "true (start new beside old) where there is room",
+            "replaced (max_unavailable: 0); let one be out, add an instance, or declare side_by_side "
+            "(start new beside old) where there is room",
         ],
         id="none-may-be-out",
     ),
@@ -407,7 +407,7 @@ ROWS = [
         [
             "upgrade_services.keystone.min_available: 'quorum' lets nothing be out, so nothing could be "
             "replaced (min_available: quorum, a majority of 2 is 2, so 0 may be out); let one be out, "
-            "add an instance, or declare second_copy: true (start new beside old) where there is room",
+            "add an instance, or declare side_by_side (start new beside old) where there is room",
         ],
         id="quorum-of-two",
     ),
@@ -485,7 +485,7 @@ ROWS = [
         {"keystone.version_skew": False, "keystone.canary": 0, "keystone.method": "roll"},
         [
             "upgrade_services.keystone.method: 'roll' lets two versions serve together, which "
-            'version_skew: false forbids; write "hold", "held_switch" or "auto", or version_skew: true',
+            'version_skew: false forbids; write "hold", "side_by_side", "held_switch" or "auto", or version_skew: true',
         ],
         id="roll-without-skew",
     ),
@@ -513,10 +513,87 @@ ROWS = [
         id="hold-without-balancer",
     ),
     pytest.param(
+        {
+            "keystone.method": "side_by_side",
+            "keystone.database.offline": "db_sync",
+            "keystone.side_by_side": {"ports": "15000-15009", "environment": {"PORT": "{port}"}},
+        },
+        [
+            "upgrade_services.keystone.method: 'side_by_side' never stops all instances at once, which "
+            'database.offline needs; write "hold", "held_switch" or "auto"',
+        ],
+        id="offline-without-a-stop",
+    ),
+    pytest.param(
+        {"keystone.database.offline_reversible": True},
+        [
+            "upgrade_services.keystone.database.offline_reversible: says what comes after database.offline, and there "
+            "is none; declare database.offline, or drop it",
+        ],
+        id="offline-reversible-without-offline",
+    ),
+    pytest.param(
+        {
+            "keystone.hold": {"deadline": 30, "on_deadline": "wait", "timeouts": {"the clients": "soon"}},
+            "keystone.side_by_side": {
+                "ports": "15009-15000",
+                "hosts": "spares",
+                "environment": ["PORT"],
+                "memory": 300,
+                "steps": [5, 50],
+                "max_errors": 1,
+                "test": "healthcheck",
+            },
+        },
+        [
+            'upgrade_services.keystone.hold.deadline: 30 is a number without a unit; write "30s" if seconds are meant',
+            "upgrade_services.keystone.hold.on_deadline: 'wait' is not known; right would be one of release, reject",
+            "upgrade_services.keystone.hold.timeouts['the clients']: 'soon' is not a duration; write such as \"10s\", "
+            '"2m", "1m30s", "1h" or "500ms"',
+            "upgrade_services.keystone.side_by_side.ports: '15009-15000' is not a range of ports; ports go from 1 to "
+            "65535, and the first comes first",
+            "upgrade_services.keystone.side_by_side.environment: is not a mapping of variables to texts; write such as "
+            '{WEB_PORT: "{port}"}',
+            'upgrade_services.keystone.side_by_side.memory: 300 is a number without a unit; write such as "300MB"',
+            "upgrade_services.keystone.side_by_side.steps: does not rise to 100; write rising percentages of which the "
+            "last is 100, such as [5, 25, 100]",
+            'upgrade_services.keystone.side_by_side.max_errors: 1 is not a percentage; write such as "1%", from 0% to '
+            "100%",
+            "upgrade_services.keystone.side_by_side.test: 'healthcheck' is not a URL's path; write such as "
+            '"/healthcheck"',
+        ],
+        id="hold-and-side-by-side",
+    ),
+    pytest.param(
+        {"keystone.side_by_side": {"ports": "15000-15001"}},
+        [
+            "upgrade_services.keystone.side_by_side.environment: tells no second copy its port, and on its instance's "
+            'host it can\'t have the same; write "{port}" into the variable that says it, such as {WEB_PORT: "{port}"}, '
+            "or name spare hosts",
+        ],
+        id="second-copies-on-the-same-port",
+    ),
+    pytest.param(
+        {"keystone.side_by_side": {"ports": 15000, "hosts": "spares"}, "!spares": ("spare1",)},
+        [
+            "upgrade_services.keystone.side_by_side.ports: '15000-15000' has 1 for 3 second copies on one host; widen "
+            "the range, or name more hosts",
+        ],
+        id="too-few-ports",
+    ),
+    pytest.param(
+        {"keystone.side_by_side": {"ports": 15000, "hosts": "spares"}},
+        [
+            "upgrade_services.keystone.side_by_side.hosts: 'spares' is no group of the inventory; right would be one "
+            "of all, balancers, keystone, mariadb, memcached, nobody, pair",
+        ],
+        id="no-spare-hosts",
+    ),
+    pytest.param(
         {"keystone.method": "side_by_side"},
         [
-            "upgrade_services.keystone.method: 'side_by_side' needs room for a second copy; say "
-            "second_copy: true where the hosts have room for it, or choose another method",
+            "upgrade_services.keystone.method: 'side_by_side' needs room for a second copy; declare "
+            "side_by_side where the hosts have room for it, or choose another method",
         ],
         id="copy-without-room",
     ),

@@ -16,13 +16,14 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._mode
     Instance,
     InstanceState,
     Service,
+    SideBySide,
     State,
     Traffic,
 )
 
 FITS = Traffic(rate=20, timeout=60, room=1000)
 BACKENDS = {"backends": ("back",)}
-COPY = {"backends": ("back",), "second_copy": True}
+COPY = {"backends": ("back",), "side_by_side": SideBySide((15000, 15009))}
 ALONE = "it is a single instance: while it is replaced, 0 of 1 serve"
 
 
@@ -91,7 +92,7 @@ def test_chosen(found: Choice, method: str, reason: str | None) -> None:
             choice(1),
             {"roll": ALONE, "hold": "no balancer is declared at which requests could wait"},
             "To make it possible, add a second instance, or permit the outage with min_available: 0, or put it behind "
-            "a balancer, or declare second_copy: true where the hosts have room to run new beside old.",
+            "a balancer, or declare side_by_side where the hosts have room to run new beside old.",
         ),
         (
             choice(1, seconds=7.0, **BACKENDS),
@@ -102,7 +103,7 @@ def test_chosen(found: Choice, method: str, reason: str | None) -> None:
             },
             "To make it possible, add a second instance, or permit the outage with min_available: 0, or let the "
             "balancers measure its traffic, so that the rate of its requests, the smallest timeout on the way and how "
-            "many waiting requests fit are known, or declare second_copy: true where the hosts have room to run new "
+            "many waiting requests fit are known, or declare side_by_side where the hosts have room to run new "
             "beside old.",
         ),
         (
