@@ -102,7 +102,7 @@ ROWS = [
         {"keystone.database": {"expand": "x", "zzz": "secret"}},
         [
             "upgrade_services.keystone.database.zzz: is not a key here; right would be one of expand, "
-            "migrate, contract, check",
+            "migrate, contract, check, offline, offline_reversible",
         ],
         id="unknown-key-nothing-near",
     ),
@@ -118,7 +118,7 @@ ROWS = [
         [
             "upgrade_services.keystone[5]: is not a key here; right would be one of hosts, depends_on, "
             "artifact, min_available, max_unavailable, quorum, failure_domain, canary, bake_time, "
-            "version_skew, active_passive, arity, method, balancer, takes_balancer, health, "
+            "version_skew, active_passive, arity, method, balancer, takes_balancer, health, endpoints, access_log, "
             "drain_timeout, hold, side_by_side, database, max_failures, estimates, hooks",
         ],
         id="key-is-no-text",
@@ -159,7 +159,7 @@ ROWS = [
         [
             "upgrade_services.glance: is a text; write a mapping with the keys hosts, depends_on, "
             "artifact, min_available, max_unavailable, quorum, failure_domain, canary, bake_time, "
-            "version_skew, active_passive, arity, method, balancer, takes_balancer, health, "
+            "version_skew, active_passive, arity, method, balancer, takes_balancer, health, endpoints, access_log, "
             "drain_timeout, hold, side_by_side, database, max_failures, estimates, hooks",
         ],
         id="service-is-no-mapping",
@@ -568,8 +568,8 @@ ROWS = [
         {"keystone.side_by_side": {"ports": "15000-15001"}},
         [
             "upgrade_services.keystone.side_by_side.environment: tells no second copy its port, and on its instance's "
-            'host it can\'t have the same; write "{port}" into the variable that says it, such as {WEB_PORT: "{port}"}, '
-            "or name spare hosts",
+            'host it can\'t have the same; write "{port}" into the variable that says it, such as {WEB_PORT: '
+            '"{port}"}, or name spare hosts',
         ],
         id="second-copies-on-the-same-port",
     ),
