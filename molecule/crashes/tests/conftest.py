@@ -6,13 +6,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +19,18 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from laboratory import ROOT, Laboratory
-from observer import Observer, observing
+import laboratory
+from laboratory import ROOT, Laboratory, journal_path, journal_run
+from observer import Watch, watching
 from steps import Step
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._journal import Journal
 
 SCENARIO = ROOT / "molecule" / "crashes"
+INVENTORY = SCENARIO / "inventory"
 BALANCERS = ("lb1", "lb2")
 MEMBERS = ("web1", "web2", "web3", "web4")
 BACKEND = "web_back"
-# Machines under load take many times as long; a run that works is never given up on.
-PATIENCE = 1200
 
 
 @dataclass(frozen=True)
@@ -49,18 +46,12 @@ class Strike:
     command: tuple[str, ...] = ()
 
 
-class Run:
-    """An `ansible-playbook rondo.upgrade.upgrade` in a process group of its own."""
+class Run(laboratory.Run):
+    """An upgrade that the callback `strike` strikes."""
 
     def __init__(self, folder: Path, strike: Strike | None, **variables: Any) -> None:
         self._mark = folder / "mark.json"
-        self._log = folder / "output.txt"
-        environment = {
-            **os.environ,
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_CALLBACK_PLUGINS": str(SCENARIO / "callback"),
-            "ANSIBLE_CALLBACKS_ENABLED": "strike",
-        }
+        environment = {"ANSIBLE_CALLBACK_PLUGINS": str(SCENARIO / "callback"), "ANSIBLE_CALLBACKS_ENABLED": "strike"}
         if strike is not None:
             environment["RONDO_STRIKE"] = json.dumps(
                 {
@@ -73,26 +64,7 @@ class Run:
                     **({"command": strike.command} if strike.command else {"kill_after": strike.kill_after}),
                 }
             )
-        given = {"upgrade_directory": os.environ["LAB_BUILD"], **variables}
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [
-                    str(Path(sys.executable).parent / "ansible-playbook"),
-                    f"--inventory={SCENARIO / 'inventory'}",
-                    f"--extra-vars={json.dumps(given)}",
-                    "rondo.upgrade.upgrade",
-                ],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    @property
-    def output(self) -> str:
-        return self._log.read_text()
+        super().__init__(folder, INVENTORY, "rondo.upgrade.upgrade", environment=environment, **variables)
 
     @property
     def struck(self) -> dict[str, str] | None:
@@ -101,20 +73,6 @@ class Run:
             return dict(json.loads(self._mark.read_text()))
         except (OSError, ValueError):
             return None
-
-    def end(self) -> int:
-        """Wait; the exit code."""
-        code = self.process.wait(timeout=PATIENCE)
-        print(self.output)
-        return code
-
-    def wait_for(self, sight: Callable[[], object]) -> None:
-        """Wait until something is to be seen. The run must not end before."""
-        deadline = time.monotonic() + PATIENCE
-        while not sight():
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < deadline, self.output
-            time.sleep(0.2)
 
 
 @pytest.fixture(scope="session")
@@ -159,70 +117,26 @@ def whole(lab: Laboratory, release: str) -> bool:
 
 def journal(run: int | None = None) -> dict[str, Any]:
     """A run as the journal has it; the last one if not said which."""
-    with Journal(Path(os.environ["LAB_BUILD"]) / "journal.sqlite", create=False) as book:
-        found = book.run(run)
+    found = journal_run(run)
     assert found is not None
     return found
 
 
 def unfinished() -> list[str]:
     """The ids of the jobs that the journal holds as begun and not ended."""
-    path = Path(os.environ["LAB_BUILD"]) / "journal.sqlite"
-    if not path.exists():
+    if not journal_path().exists():
         return []
-    with Journal(path, create=False) as book:
+    with Journal(journal_path(), create=False) as book:
         return [job["id"] for job in book.unfinished()]
-
-
-@dataclass
-class Watch:
-    """Filled when the watching ends."""
-
-    requests: dict[str, Any]
-    observer: Observer
-
-
-@contextmanager
-def watching(lab: Laboratory, folder: Path) -> Iterator[Watch]:
-    folder.mkdir()
-    with (
-        observing(lab.name, folder, balancers=BALANCERS, backend=BACKEND, service="web", members=MEMBERS) as observer,
-        probing(f"http://{lab.vip}:8000/", folder) as requests,
-    ):
-        yield Watch(requests, observer)
-
-
-@contextmanager
-def probing(url: str, folder: Path) -> Iterator[dict[str, Any]]:
-    """Sends requests; the dictionary is filled with the probe's summary when the context ends."""
-    program = str(ROOT / "roles" / "probe" / "files" / "probe.py")
-    configuration = folder / "probe.json"
-    configuration.write_text(
-        json.dumps({"rate": 15, "timeout": "30s", "start_timeout": "120s", "requests": [{"kind": "http", "url": url}]})
-    )
-    summary: dict[str, Any] = {}
-    # Its output to a file: a background process that inherits a pipe keeps its reader waiting.
-    with (folder / "start.log").open("w") as log:
-        subprocess.run(
-            [sys.executable, program, "start", str(configuration)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            check=True,
-        )
-    try:
-        yield summary
-    finally:
-        subprocess.run(
-            [sys.executable, program, "stop", str(configuration)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-        summary.update(json.loads((folder / "summary.json").read_text()))
 
 
 @pytest.fixture
 def watch(lab: Laboratory, tmp_path: Path) -> AbstractContextManager[Watch]:
     """The probe and the observer, for as long as the context lasts."""
-    return watching(lab, tmp_path / "watch")
+    load = {
+        "rate": 15,
+        "timeout": "30s",
+        "start_timeout": "120s",
+        "requests": [{"kind": "http", "url": f"http://{lab.vip}:8000/"}],
+    }
+    return watching(lab, tmp_path / "watch", load, backend=BACKEND, service="web", members=MEMBERS)

@@ -16,6 +16,8 @@ import yaml
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 PREFIX = "rondo.upgrade."
 CLAUSE = re.compile(r"(?:upgrade_job\.kind|database_step) (==|!=) '(\w+)'")
+# A choice between two values is no condition.
+PARENTHESES = re.compile(r"\([^()]*\)")
 
 
 @dataclass(frozen=True)
@@ -64,5 +66,5 @@ def _of_task(role: str, path: Path, task: Mapping[str, Any], kind: str) -> Itera
 
 def _for_kind(condition: Any, kind: str) -> bool:
     """Whether a condition can hold for jobs of this kind; what it says about anything else does not count."""
-    said = CLAUSE.findall(str(condition or ""))
+    said = CLAUSE.findall(PARENTHESES.sub("", str(condition or "")))
     return all((wanted == kind) == (sign == "==") for sign, wanted in said)

@@ -13,8 +13,9 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
-from conftest import MEMBERS, Run, Strike, Watch, journal, unfinished, whole
+from conftest import MEMBERS, Run, Strike, journal, unfinished, whole
 from laboratory import Laboratory
+from observer import Watch
 from steps import Step, steps
 
 FIRST = steps("replace")[0]
@@ -82,7 +83,5 @@ def test_killed_at_every_step(
             recovered(run, lost)
             assert whole(lab, target)
             assert unfinished() == []
-    assert seen.observer.exceeded(1) == []
+    seen.clean()
     assert seen.observer.greatest() == 1
-    assert seen.requests["sent"] > 0
-    assert seen.requests["failed"] == 0, seen.requests["failures"]

@@ -11,14 +11,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import BALANCERS, MEMBERS, Run, Strike, Watch, journal, tables, unfinished, whole
-from laboratory import Laboratory
+from conftest import BALANCERS, MEMBERS, Run, Strike, journal, tables, unfinished, whole
+from laboratory import Laboratory, until
+from observer import Watch
 from steps import Step
 
 BEGIN = Step("rondo.upgrade.instance", "Record that the job begins")
@@ -50,12 +50,6 @@ def finish(lab: Laboratory, start: Start, release: str) -> Run:
     return run
 
 
-def clean(watch: Watch, capacity: int = 1) -> None:
-    assert watch.observer.exceeded(capacity) == []
-    assert watch.requests["sent"] > 0
-    assert watch.requests["failed"] == 0, watch.requests["failures"]
-
-
 def images(lab: Laboratory) -> dict[str, str]:
     return {member: lab.image(member, "web").rpartition(":")[2] for member in MEMBERS}
 
@@ -68,13 +62,6 @@ def healed(*commands: tuple[str, ...]) -> Iterator[None]:
     finally:
         for command in commands:
             docker(*command, check=False)
-
-
-def until(happened: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 600
-    while not happened():
-        assert time.monotonic() < deadline, f"never seen: {what}"
-        time.sleep(0.3)
 
 
 def test_ctrl_c_lets_what_is_in_flight_finish(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
@@ -91,7 +78,7 @@ def test_ctrl_c_lets_what_is_in_flight_finish(lab: Laboratory, start: Start, rel
     replaced = {job["id"]: job["outcome"] for job in ended["jobs"] if job["kind"] == "replace"}
     assert set(replaced.values()) == {"done"}
     assert 1 <= len(replaced) <= 2
-    clean(seen, 2)
+    seen.clean(2)
 
 
 def test_a_second_ctrl_c_stops_at_once_and_the_journal_knows(
@@ -111,7 +98,7 @@ def test_a_second_ctrl_c_stops_at_once_and_the_journal_knows(
     assert code != 0
     assert left == [struck]
     assert f"{struck} was in flight when run " in then.output
-    clean(seen)
+    seen.clean()
 
 
 def test_ssh_dies_in_the_middle_of_the_swap(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
@@ -127,7 +114,7 @@ def test_ssh_dies_in_the_middle_of_the_swap(lab: Laboratory, start: Start, relea
     if code != 0:
         assert f"{struck['id']} failed: {struck['host']} became unreachable" in run.output
         assert begun == {struck["id"]: "failed"}
-    clean(seen)
+    seen.clean()
 
 
 def test_a_host_goes_away_during_its_job(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
@@ -144,7 +131,7 @@ def test_a_host_goes_away_during_its_job(lab: Laboratory, start: Start, release:
     assert f"{host} became unreachable" in run.output
     assert {state for (_unused, member), state in states.items() if member == host} == {"MAINT"}
     assert {state for (_unused, member), state in states.items() if member != host} == {"UP"}
-    clean(seen)
+    seen.clean()
 
 
 def test_a_host_goes_away_after_its_job(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
@@ -159,7 +146,7 @@ def test_a_host_goes_away_after_its_job(lab: Laboratory, start: Start, release: 
     assert code != 0
     assert ended["contract web"] == "failed"
     assert "can't be proven to run the new version" in run.output
-    clean(seen)
+    seen.clean()
 
 
 def holder(lab: Laboratory) -> str:
@@ -179,7 +166,7 @@ def test_a_balancer_reloads_and_forgets_its_states(
         assert run.end() == 0, run.output
         assert run.struck is not None
         assert whole(lab, release)
-    clean(seen, 2)
+    seen.clean(2)
 
 
 def test_a_balancer_dies(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
@@ -195,7 +182,7 @@ def test_a_balancer_dies(lab: Laboratory, start: Start, release: str, watch: Wat
     assert code != 0
     assert idle in run.output
     assert {job["id"] for job in journal(journal()["id"] - 1)["jobs"] if job["kind"] == "replace"} == {run.struck["id"]}
-    clean(seen)
+    seen.clean()
 
 
 def failing_member(lab: Laboratory, start: Start, release: str, step: Step, flag: Path, **variables: str) -> str:
@@ -267,7 +254,7 @@ def test_the_image_is_gone_when_it_is_needed(lab: Laboratory, start: Start, rele
     assert f"{name}:{release}" in run.output
     assert release not in ran.values()
     assert set(states.values()) <= {"UP", "MAINT"}
-    clean(seen)
+    seen.clean()
 
 
 def test_the_old_container_is_gone(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
@@ -290,7 +277,7 @@ def test_the_old_container_is_gone(lab: Laboratory, start: Start, release: str, 
     assert run.struck is not None
     assert f"there is no container named {lab.name}-{run.struck['host']}-web" in run.output
     assert release not in ran.values()
-    clean(seen)
+    seen.clean()
 
 
 def test_the_expand_fails(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
@@ -308,7 +295,7 @@ def test_the_expand_fails(lab: Laboratory, start: Start, release: str, watch: Wa
     assert "the disk of the database is full" in run.output
     assert release not in ran.values()
     assert set(states.values()) == {"UP"}
-    clean(seen)
+    seen.clean()
 
 
 def test_no_contract_while_one_still_runs_the_old_version(lab: Laboratory, start: Start, release: str) -> None:

@@ -18,11 +18,11 @@ from typing import Any
 
 import ansible_runner
 import pytest
-import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 
-from laboratory import ROOT, Laboratory
+from laboratory import ROOT, Laboratory, declared_services, keystone_load
+from observer import Watch, watching
 
 INVENTORY = ROOT / "inventories" / "lab"
 
@@ -44,9 +44,7 @@ def lab() -> Laboratory:
 @pytest.fixture
 def declared() -> dict[str, Any]:
     """upgrade_services of the lab's inventory, for a test to make something wrong in."""
-    variables: dict[str, Any] = yaml.safe_load((INVENTORY / "group_vars" / "all" / "upgrade.yml").read_text())
-    services: dict[str, Any] = variables["upgrade_services"]
-    return services
+    return declared_services(INVENTORY)
 
 
 @pytest.fixture
@@ -122,38 +120,14 @@ def pause() -> Callable[[str], AbstractContextManager[None]]:
     return paused
 
 
-@contextmanager
-def probing(lab: Laboratory, folder: Path) -> Iterator[dict[str, Any]]:
-    """Sends the lab's load; the dictionary is filled with the probe's summary when the context ends."""
-    program = str(ROOT / "roles" / "probe" / "files" / "probe.py")
-    load = yaml.safe_load((ROOT / "molecule" / "shared" / "load.yml").read_text())
-    text = json.dumps({**load["load"], "rate": load["load_rate"]}).replace("{{ lab.vip }}", lab.vip)
-    folder.mkdir(exist_ok=True)
-    configuration = folder / "probe.json"
-    configuration.touch(mode=0o600)
-    configuration.write_text(text)
-    summary: dict[str, Any] = {}
-    # Its output to a file: a background process that inherits a pipe keeps its reader waiting.
-    with (folder / "start.log").open("w") as log:
-        subprocess.run(
-            [sys.executable, program, "start", str(configuration)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            check=True,
-        )
-    try:
-        yield summary
-    finally:
-        subprocess.run(
-            [sys.executable, program, "stop", str(configuration)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-        summary.update(json.loads((folder / "summary.json").read_text()))
-
-
 @pytest.fixture
-def probe(lab: Laboratory, tmp_path: Path) -> AbstractContextManager[dict[str, Any]]:
-    return probing(lab, tmp_path / "probe")
+def watch(lab: Laboratory, tmp_path: Path) -> AbstractContextManager[Watch]:
+    """The lab's load and the observer, for as long as the context lasts."""
+    return watching(
+        lab,
+        tmp_path / "watch",
+        keystone_load(lab),
+        backend="keystone_internal_back",
+        service="keystone",
+        members=("ctl1", "ctl2", "ctl3"),
+    )

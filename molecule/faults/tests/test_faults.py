@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from laboratory import Laboratory
+from observer import Watch
 
 Play = Callable[..., Any]
 Picture = Callable[[], dict[str, Any]]
@@ -77,11 +78,11 @@ def test_an_image_that_never_becomes_healthy(
     play: Play,
     picture: Picture,
     declared: dict[str, Any],
-    probe: AbstractContextManager[dict[str, Any]],
+    watch: AbstractContextManager[Watch],
 ) -> None:
     declared["keystone"]["health"]["healthy_deadline"] = "20s"
     declared["keystone"]["artifact"]["image"] = BROKEN
-    with probe as sent:
+    with watch as seen:
         stopped = play(upgrade_services=declared)
         images = [lab.image(node, "keystone") for node in CONTROLLERS]
         tables = {balancer: lab.servers(balancer) for balancer in BALANCERS}
@@ -107,5 +108,5 @@ def test_an_image_that_never_becomes_healthy(
     assert again.code == 0, again.output
     assert not any(again.changed.values())
 
-    assert sent["sent"] > 0
-    assert sent["failed"] == 0, sent["failures"]
+    # The one that failed and stayed out counts, until the next upgrade brought it back before it took another.
+    seen.clean()

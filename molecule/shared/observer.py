@@ -13,10 +13,13 @@ from __future__ import annotations
 import json
 import subprocess
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from laboratory import Laboratory, probing
 
 LOOK_AT_TABLES = """
 import json, select, socket, sys, time
@@ -78,11 +81,12 @@ class Observer:
         for moment in sorted(look.began for looks in self.looks.values() for look in looks):
             yield moment, {view: _certainly(looks, starts[view], moment) for view, looks in self.looks.items()}
 
-    def exceeded(self, capacity: int) -> list[str]:
-        """Every moment at which more than `capacity` members were out, in all views together."""
+    def exceeded(self, capacity: int, since: float = 0.0, until: float = float("inf")) -> list[str]:
+        """Every moment (between two, in seconds since the epoch) at which more than `capacity` members were out, in all
+        views together."""
         found = []
         for moment, out in self.moments():
-            if len(frozenset().union(*out.values())) > capacity:
+            if since <= moment <= until and len(frozenset().union(*out.values())) > capacity:
                 views = "; ".join(f"{view}: {', '.join(sorted(names)) or 'none'}" for view, names in out.items())
                 found.append(f"at {moment:.2f} out were: {views}")
         return found
@@ -117,10 +121,17 @@ def read(path: Path, members: Mapping[str, str], usable: str) -> list[Look]:
 
 @contextmanager
 def observing(
-    lab: str, folder: Path, *, balancers: Sequence[str], backend: str, service: str, members: Sequence[str]
+    lab: str,
+    folder: Path,
+    *,
+    balancers: Sequence[str],
+    backend: str,
+    service: str,
+    members: Sequence[str],
+    elsewhere: Collection[str] = (),
 ) -> Iterator[Observer]:
     """Observes a lab; the observer is filled when the context ends."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     programs = {balancer: (balancer, LOOK_AT_TABLES.replace("BACKEND", backend)) for balancer in balancers}
     programs["engine"] = (balancers[0], LOOK_AT_ENGINE.replace("LAB", lab))
     observer = Observer()
@@ -139,9 +150,53 @@ def observing(
             yield observer
         finally:
             stack.close()
-            containers = {f"{lab}-{member}-{service}": member for member in members}
+            containers = {f"{lab}-{member}-{service}": member for member in members if member not in elsewhere}
             for view in programs:
                 names = containers if view == "engine" else {member: member for member in members}
                 observer.looks[view] = read(
                     folder / f"{view}.jsonl", names, usable="running" if view == "engine" else "UP"
                 )
+
+
+@dataclass
+class Watch:
+    """What the two who watch saw. Filled when the watching ends; `requests` is the probe's summary."""
+
+    requests: dict[str, Any]
+    observer: Observer
+
+    def clean(self, capacity: int = 1) -> None:
+        """No more than so many were out at any moment, and no request failed."""
+        assert all(self.observer.looks.values())
+        assert self.observer.exceeded(capacity) == []
+        assert self.requests["sent"] > 0
+        assert self.requests["failed"] == 0, self.requests["failures"]
+
+
+@contextmanager
+def watching(
+    lab: Laboratory,
+    folder: Path,
+    load: Mapping[str, Any],
+    *,
+    backend: str,
+    service: str,
+    members: Sequence[str],
+    balancers: Sequence[str] = ("lb1", "lb2"),
+    elsewhere: Collection[str] = (),
+    probe_folder: Path | None = None,
+) -> Iterator[Watch]:
+    """The probe and the observer at once. `elsewhere`: members whose container another engine runs."""
+    with (
+        observing(
+            lab.name,
+            folder,
+            balancers=balancers,
+            backend=backend,
+            service=service,
+            members=members,
+            elsewhere=elsewhere,
+        ) as observer,
+        probing(load, probe_folder or folder) as requests,
+    ):
+        yield Watch(requests, observer)
