@@ -8,8 +8,8 @@ table says): those are judged here, the measurement after held against the one b
 
 Latency is noisy, the more so on a machine that is busy with an upgrade. So an endpoint counts as slower only where its
 median is beyond the margin's factor **and** its absolute part, **and** above what nine in ten requests took before:
-then more than half of the requests are slower than all but a tenth used to be. Its slowest tenth (p90) is judged in the same
-way by factor and absolute part, with enough requests only. How many requests were measured is always told.
+then more than half of the requests are slower than all but a tenth used to be. Its slowest tenth (p90) is judged in the
+same way by factor and absolute part, with enough requests only. How many requests were measured is always told.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def _change(before: Result | None, after: Result | None, margins: Margins) -> Ch
         after = judged(before, after, margins)
     shown = after or before
     assert shown is not None
-    then, now = before and before.outcome, after and after.outcome
+    then = None if before is None else before.outcome
+    now = None if after is None else after.outcome
     message = shown.message if after is not None else f"it did not run again; before, it {then}"
     return Change(shown.suite, shown.name, classed(then, now), shown.service, then, now, message)
 
