@@ -34,6 +34,7 @@ from typing import Any, Literal
 
 Outcome = Literal["done", "failed", "skipped", "lost"]
 Request = Literal["pause", "resume", "abort"]
+Moment = Literal["before", "after"]
 
 REQUESTS: tuple[Request, ...] = ("pause", "resume", "abort")
 
@@ -88,6 +89,26 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE lock (
         only INTEGER PRIMARY KEY CHECK (only = 1),
         run INTEGER NOT NULL REFERENCES runs (id)
+    );
+    """,
+    """
+    CREATE TABLE measurements (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        run INTEGER REFERENCES runs (id),
+        moment TEXT NOT NULL CHECK (moment IN ('before', 'after')),
+        made REAL NOT NULL,
+        seen TEXT NOT NULL
+    );
+    CREATE TABLE tests (
+        measurement INTEGER NOT NULL REFERENCES measurements (id),
+        suite TEXT NOT NULL,
+        name TEXT NOT NULL,
+        service TEXT NOT NULL,
+        outcome TEXT NOT NULL CHECK (outcome IN ('passed', 'failed', 'skipped')),
+        message TEXT NOT NULL,
+        seconds REAL,
+        measured TEXT,
+        PRIMARY KEY (measurement, suite, name)
     );
     """,
 )
@@ -380,6 +401,79 @@ class Journal:
                 (run, name, self._clock(), _dump(content)),
             )
 
+    def measure(
+        self,
+        moment: Moment,
+        tests: Sequence[Mapping[str, Any]],
+        run: int | None = None,
+        seen: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Keep what the tests said `before` or `after`, of a run or of none; returns its number. Of two tests of a
+        suite with one name the last one counts. `seen`: what else is needed to compare the two moments."""
+        with self._write("What the tests said could not be kept") as db:
+            if run is not None:
+                self._run_row(run)
+            number = db.execute(
+                "INSERT INTO measurements (run, moment, made, seen) VALUES (?, ?, ?, ?)",
+                (run, moment, self._clock(), _dump(seen or {})),
+            ).lastrowid
+            db.executemany(
+                "INSERT OR REPLACE INTO tests (measurement, suite, name, service, outcome, message, seconds, measured) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        number,
+                        test["suite"],
+                        test["name"],
+                        test.get("service") or "",
+                        test["outcome"],
+                        test.get("message") or "",
+                        test.get("seconds"),
+                        _dump(test["measured"]) if test.get("measured") else None,
+                    )
+                    for test in tests
+                ],
+            )
+        return int(number or 0)
+
+    def measurement(self, moment: Moment, run: int | None = None) -> dict[str, Any] | None:
+        """The last measurement of a moment, of `run` or (None) of any run and of none; None where there is none."""
+        where, values = ("", [moment]) if run is None else (" AND run = ?", [moment, run])
+        with self._errors("read"):
+            row = self._db.execute(
+                f"SELECT * FROM measurements WHERE moment = ?{where} ORDER BY id DESC LIMIT 1", values
+            ).fetchone()
+            if row is None:
+                return None
+            tests = self._db.execute("SELECT * FROM tests WHERE measurement = ? ORDER BY rowid", (row["id"],))
+            return {
+                "id": row["id"],
+                "run": row["run"],
+                "moment": row["moment"],
+                "made": row["made"],
+                "seen": json.loads(row["seen"]),
+                "tests": [_test(test) for test in tests],
+            }
+
+    def baseline(self, run: int | None = None) -> dict[str, Any] | None:
+        """What the tests said before the upgrade that `run` belongs to; without a run, the last baseline of all.
+
+        An upgrade may take several runs: those right before `run` that did not end as done are the same one, and its
+        baseline is that of the first. A revert is held against the baseline of what it takes back.
+        """
+        if run is None:
+            return self.measurement("before")
+        with self._errors("read"):
+            rows = self._db.execute("SELECT * FROM runs WHERE id <= ? ORDER BY id DESC", (run,)).fetchall()
+        found = None
+        for row in rows:
+            back = row["kind"] == "revert"
+            found = self.measurement("before", row["id"]) or found
+            earlier = next((each for each in rows if each["id"] < row["id"]), None)
+            if earlier is None or (earlier["outcome"] == "done" and not back):
+                break
+        return found
+
     def run(self, run: int | None = None) -> dict[str, Any] | None:
         """All about a run (the last one, if not said which), None where there is none; keys: docs/journal.md."""
         with self._errors("read"):
@@ -616,6 +710,11 @@ def _job(row: sqlite3.Row) -> dict[str, Any]:
         "outcome": row["outcome"],
         "details": json.loads(row["details"]),
     }
+
+
+def _test(row: sqlite3.Row) -> dict[str, Any]:
+    kept = {key: row[key] for key in ("suite", "name", "service", "outcome", "message", "seconds")}
+    return {**kept, "measured": json.loads(row["measured"]) if row["measured"] else None}
 
 
 def _words(error: sqlite3.Error | OSError) -> str:

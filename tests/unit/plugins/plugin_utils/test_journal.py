@@ -515,3 +515,56 @@ def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.
         assert [row["host"] for row in journal.unfinished()] == ["ctl1"]
     with sqlite3.connect(path) as db:
         assert "colour" not in [row[1] for row in db.execute("PRAGMA table_info(runs)")]
+
+
+TEST = {"suite": "smoke", "name": "login", "service": "keystone", "outcome": "passed", "message": "", "seconds": 0.5}
+
+
+def test_what_tests_said_is_kept_by_moment(path: Path) -> None:
+    with Journal(path) as journal:
+        assert journal.measurement("before") is None
+        run = journal.start_run({"jobs": []})
+        table = {**TEST, "name": "table", "measured": {"kind": "table", "servers": {}}}
+        first = journal.measure("before", [TEST, {**TEST, "outcome": "failed"}, table], run, {"services": ["keystone"]})
+        journal.measure("after", [TEST], run)
+        found = journal.measurement("before", run)
+    assert found is not None
+    assert (found["id"], found["run"], found["moment"], found["seen"]) == (
+        first,
+        run,
+        "before",
+        {"services": ["keystone"]},
+    )
+    assert [(test["name"], test["outcome"]) for test in found["tests"]] == [("login", "failed"), ("table", "passed")]
+    assert found["tests"][1]["measured"] == {"kind": "table", "servers": {}}
+
+
+def test_a_baseline_needs_no_run(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.measure("before", [TEST])
+        found = journal.baseline()
+        assert found is not None and found["run"] is None
+        with pytest.raises(JournalError, match="holds no run 9"):
+            journal.measure("before", [TEST], 9)
+
+
+def test_the_baseline_is_that_from_before_the_upgrades_first_run(path: Path) -> None:
+    """Runs 2 and 3 are one upgrade; 4 goes on from it, 5 takes 4 back, 6 is a new upgrade."""
+    story = [
+        ("upgrade", "done"),
+        ("upgrade", "failed"),
+        ("upgrade", "done"),
+        ("upgrade", "failed"),
+        ("revert", "failed"),
+        ("revert", "done"),
+        ("upgrade", "failed"),
+    ]
+    with Journal(path) as journal:
+        measured = {}
+        for kind, outcome in story:
+            run = journal.start_run({"jobs": []}, kind=kind)
+            if kind == "upgrade":
+                measured[run] = journal.measure("before", [], run)
+            journal.end_run(run, outcome)
+        baselines = [(journal.baseline(run) or {})["run"] for run in range(1, 8)]
+    assert baselines == [1, 2, 2, 4, 4, 4, 7]
