@@ -149,7 +149,8 @@ def lower_bound(
             bounds.append(Bound(seconds, f"budget {budget.name}"))
     hosts: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        hosts[job.host].append(job)
+        for host in job.hosts:
+            hosts[host].append(job)
     busiest = max(
         ((sum(j.seconds for j in members) + _between(members, before, after), host) for host, members in hosts.items()),
         key=lambda entry: entry[0],

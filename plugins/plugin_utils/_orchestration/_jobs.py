@@ -5,10 +5,12 @@
 
 Jobs of one service that may run side by side form a *phase*. A service is a chain of phases
 
-    expand -> canary (one job each) -> unfinished -> replace -> last -> migrate -> contract
+    expand -> switch -> canary (one job each) -> unfinished -> replace -> last -> settle -> migrate -> contract
 
 of which only those with jobs exist; `unfinished` holds what an earlier run left in flight, `last` the active member of
-an active/passive service, or the balancer that holds the VIP. `depends_on` joins chains: the first phase of a dependant
+an active/passive service, or the balancer that holds the VIP. With method `hold` the one job `switch` does everything,
+and nothing is left to replace. With `side_by_side` and `held_switch` it moves the traffic to second copies; then the
+instances are replaced, of whom nobody is served, and `settle` brings the traffic home. `depends_on` joins chains: the first phase of a dependant
 waits for the last phase of what it needs. So precedence costs a handful of edges per service, never one per pair of
 instances.
 """
@@ -21,16 +23,16 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal, NamedTuple
 
 from ._budget import balancer_services, takes_hosts
-from ._model import Cluster, Instance, InstanceState, JobKind, Service, State
+from ._model import Cluster, Instance, InstanceState, JobKind, Method, Service, State
 
-PhaseKind = Literal["expand", "canary", "unfinished", "replace", "last", "migrate", "contract"]
+PhaseKind = Literal["expand", "switch", "canary", "unfinished", "replace", "last", "settle", "migrate", "contract"]
 
 UNSEEN = InstanceState()
 
 
 class Job(NamedTuple):
     """The smallest thing the plan orders. `seconds` is its estimate, bake time included; `priority` its rank: the
-    smaller goes first. `instance` is None for schema jobs."""
+    smaller goes first. `instance` is None for jobs of a whole service. `also`: hosts that it occupies beside its own."""
 
     id: str
     kind: JobKind
@@ -40,10 +42,15 @@ class Job(NamedTuple):
     phase: str
     seconds: float = 0.0
     priority: int = 0
+    also: tuple[str, ...] = ()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return (self.host, *self.also)
 
     @staticmethod
     def from_dict(row: Mapping[str, Any]) -> Job:
-        return Job(*(row[name] for name in Job._fields))
+        return Job(*(row[name] for name in Job._fields[:-1]), tuple(row.get("hosts", ())[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,17 @@ def needs_replacing(instance: Instance, state: State) -> bool:
     return not state.instances.get(instance.name, UNSEEN).current
 
 
+def copied(service: Service, state: State) -> bool:
+    """Are the service's requests served by second copies that an earlier run has left, so that there is no way but
+    home? Where the run was cut off before it had made sure of that, they are not."""
+    copies = state.beside.get(service.name)
+    if not copies or service.name in state.in_flight:
+        return False
+    serving = all(copy.serving and copy.current for copy in copies.values())
+    seen = (state.instances.get(instance.name, UNSEEN) for instance in service.instances)
+    return serving and not any(each.healthy and not each.current for each in seen)
+
+
 def schema_jobs(service: Service, state: State, *, replacing: bool) -> tuple[JobKind, ...]:
     """Which schema jobs are to do: those that the check said, else all that are declared where anything is replaced."""
     declared: tuple[JobKind, ...] = tuple(
@@ -132,15 +150,18 @@ def _replace_job(instance: Instance, phase: str) -> Job:
     return Job(f"replace {name}", "replace", instance.service, instance.host, name, phase)
 
 
-def _service_phases(service: Service, cluster: Cluster, state: State) -> list[tuple[PhaseKind, str, list[Job]]]:
+def _service_phases(
+    service: Service, cluster: Cluster, state: State, method: Method | None
+) -> list[tuple[PhaseKind, str, list[Job]]]:
     """A service's chain: (kind, phase id, jobs), first to last."""
     name = service.name
+    moved = method in ("side_by_side", "held_switch")
     to_replace = [i for i in service.instances if needs_replacing(i, state)]
     schema = schema_jobs(service, state, replacing=bool(to_replace))
     at_last = last_hosts(service, cluster, state)
     last = [i for i in to_replace if i.host in at_last]
     others = [i for i in to_replace if i.host not in at_last]
-    canaries = choose_canaries(service, others, state)
+    canaries = choose_canaries(service, others, state) if method in (None, "roll") else []
     chosen = {i.host for i in canaries}
     unfinished = [i for i in others if i.host not in chosen and i.name in state.in_flight]
     chosen |= {i.host for i in unfinished}
@@ -152,7 +173,17 @@ def _service_phases(service: Service, cluster: Cluster, state: State) -> list[tu
         phase = f"{kind} {name}"
         return [(kind, phase, [Job(phase, kind, name, service.instances[0].host, None, phase)])]
 
+    def whole_phase(kind: Literal["switch", "settle"]) -> list[tuple[PhaseKind, str, list[Job]]]:
+        phase = f"{kind} {name}"
+        first, *also = occupied_hosts(service, state, copies=moved or kind == "settle")
+        return [(kind, phase, [Job(phase, kind, name, first, None, phase, also=tuple(also))])]
+
     chain = schema_phase("expand")
+    switches = bool(to_replace) and method not in (None, "roll") and not copied(service, state)
+    if switches:
+        chain += whole_phase("switch")
+    if method == "hold":
+        replaced = unfinished = last = []
     for number, instance in enumerate(canaries, 1):
         phase = f"canary {number} {name}"
         chain.append(("canary", phase, [_replace_job(instance, phase)]))
@@ -165,20 +196,34 @@ def _service_phases(service: Service, cluster: Cluster, state: State) -> list[tu
     if last:
         phase = f"last {name}"
         chain.append(("last", phase, [_replace_job(i, phase) for i in last]))
+    if (switches and moved) or state.beside.get(name):
+        chain += whole_phase("settle")
     return chain + schema_phase("migrate") + schema_phase("contract")
 
 
-def jobs_and_phases(cluster: Cluster, state: State) -> tuple[list[Job], list[Phase]]:
+def occupied_hosts(service: Service, state: State, *, copies: bool) -> list[str]:
+    """The hosts of all its instances, the first one's first; with `copies` those of their second copies too."""
+    hosts = [instance.host for instance in service.instances]
+    if copies:
+        hosts += [service.beside_host(number) for number in range(len(hosts))]
+        hosts += [copy.host for copy in state.beside.get(service.name, {}).values()]
+    return list(dict.fromkeys(hosts))
+
+
+def jobs_and_phases(
+    cluster: Cluster, state: State, methods: Mapping[str, Method | None] | None = None
+) -> tuple[list[Job], list[Phase]]:
     """What is to do, services in the order of their dependencies. Estimates and priorities come later.
 
-    Raises CircleError where services wait for each other.
+    `methods`: of each service; all roll where not given. Raises CircleError where services wait for each other.
     """
     jobs: list[Job] = []
     phases: list[Phase] = []
     ends: dict[str, tuple[str, ...]] = {}
+    of_service = methods or {}
     for service in service_order(cluster):
         after = tuple(dict.fromkeys(end for needed in service.depends_on for end in ends.get(needed, ())))
-        for kind, phase_id, members in _service_phases(service, cluster, state):
+        for kind, phase_id, members in _service_phases(service, cluster, state, of_service.get(service.name, "roll")):
             phases.append(Phase(phase_id, service.name, kind, after, tuple(job.id for job in members)))
             jobs.extend(members)
             after = (phase_id,)

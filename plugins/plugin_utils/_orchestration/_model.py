@@ -198,8 +198,8 @@ class Traffic:
     `rate` per second at all balancers together, `busiest` at the one that has most of it; `concurrency`: requests
     that servers worked on; `slowest`: seconds of the slowest answer; `timeout`: the smallest of the balancers' own on
     the way, in seconds, and its name; `room`: how many waiting requests fit at the balancer that has the least, and
-    what limits them. `tcp`: backends whose connections are not HTTP. `frontends` lead to its backends. `unfit`: why it can't
-    be held, in words.
+    what limits them. `tcp`: backends whose connections are not HTTP. `frontends` lead to its backends. `unfit`: why
+    it can't be held, in words.
     """
 
     rate: float | None = None

@@ -300,7 +300,7 @@ def prioritised(
     ordered = sorted(jobs, key=lambda job: (-path[job.phase], -job.seconds))
     if absent:
         ordered.sort(key=lambda job: job.instance not in absent)
-    return [Job._make((*job[:7], rank)) for rank, job in enumerate(ordered)]
+    return [Job._make((*job[:7], rank, job[8])) for rank, job in enumerate(ordered)]
 
 
 def budget_reason(service: Service, budget: Budget) -> str:
@@ -397,7 +397,7 @@ def _timed(
     jobs: Iterable[Job], phases: Iterable[Phase], cluster: Cluster, sources: Mapping[str, Estimate]
 ) -> list[Job]:
     bake = {p.id: cluster.services[p.service].bake_time if p.kind == "canary" else 0.0 for p in phases}
-    return [Job._make((*job[:6], sources[job.id].seconds + bake[job.phase], 0)) for job in jobs]
+    return [Job._make((*job[:6], sources[job.id].seconds + bake[job.phase], 0, job[8])) for job in jobs]
 
 
 def _patience(jobs: int, seconds: float, clock: Callable[[], float] | None) -> Callable[[int], bool]:

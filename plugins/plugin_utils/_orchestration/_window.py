@@ -36,7 +36,7 @@ FAILED: Final = 4
 SKIPPED: Final = 5
 
 _ENDED: Final[dict[str, int]] = {"done": DONE, "failed": FAILED, "skipped": SKIPPED}
-_PATIENT: Final = ("migrate", "contract")
+_PATIENT: Final = ("settle", "migrate", "contract")
 _TOLERANT: Final = ("replace", "last")
 
 
@@ -107,9 +107,14 @@ class Window:
         self._host_jobs: dict[str, list[int]] = defaultdict(list)
         for job in jobs if host_order else self._jobs:
             self._host_jobs[job.host].append(self._index[job.id])
+        # Those that occupy a host beside their own.
+        self._also_jobs: dict[str, list[int]] = defaultdict(list)
+        for job in self._jobs:
+            for host in job.also:
+                self._also_jobs[host].append(self._index[job.id])
         self._host_order = host_order
         # The host's jobs whose phase has opened and that have not ended.
-        self._host_open: dict[str, list[int]] = {host: [] for host in self._host_jobs}
+        self._host_open: dict[str, list[int]] = {host: [] for host in (*self._host_jobs, *self._also_jobs)}
         self._host_next: dict[str, int] = dict.fromkeys(self._host_jobs, 0)
 
         self._lanes: dict[tuple[Any, ...], _Lane] = {}
@@ -245,10 +250,11 @@ class Window:
         self._status[i] = _ENDED[outcome]
         self._left -= 1
         job = self._jobs[i]
-        host, instance = job.host, job.instance
-        del self._host_job[host]
-        self._host_next[host] += 1
-        self._host_open[host].remove(i)
+        instance = job.instance
+        self._host_next[job.host] += 1
+        for host in job.hosts:
+            del self._host_job[host]
+            self._host_open[host].remove(i)
         if instance is not None:
             if outcome == "failed":
                 self._lost.add(instance)
@@ -258,9 +264,11 @@ class Window:
                 self._release(instance)
         if outcome == "failed":
             self._count_failure(job.service)
-            self._leave_host(host)
+            for host in job.hosts:
+                self._leave_host(host)
         self._job_left_phase(i, missed=outcome != "done")
-        self._file_host(host)
+        for host in job.hosts:
+            self._file_host(host)
 
     def lose(self, instance: str) -> None:
         """An instance fails by itself: it is out from now on, and the window shrinks at once."""
@@ -316,9 +324,9 @@ class Window:
     def _open(self, phase: int) -> None:
         self._phase_open[phase] = 1
         for i in self._phase_jobs[phase]:
-            host = self._jobs[i].host
-            self._host_open[host].append(i)
-            if host not in self._host_job:
+            for host in self._jobs[i].hosts:
+                self._host_open[host].append(i)
+            if self._free(i):
                 self._file(i)
         if self._phase_left[phase] == 0:
             self._close(phase)
@@ -441,7 +449,13 @@ class Window:
     def _file_host(self, host: str) -> None:
         if host not in self._host_job:
             for i in self._host_open.get(host, ()):
-                self._file(i)
+                if not self._jobs[i].also or self._free(i):
+                    self._file(i)
+
+    def _free(self, i: int) -> bool:
+        """Whether no other job is in progress on any host that the job occupies."""
+        job, busy = self._jobs[i], self._host_job
+        return job.host not in busy and not (job.also and any(host in busy for host in job.also))
 
     def _first(self, lane: _Lane) -> int | None:
         """A lane's first job that is still ready. Others leave it, and are filed again when their host is free."""
@@ -449,7 +463,7 @@ class Window:
         while heap:
             i = heap[0]
             if self._lane_of[i] is lane:
-                if self._status[i] == WAITING and self._jobs[i].host not in self._host_job:
+                if self._status[i] == WAITING and self._free(i):
                     return i
                 self._lane_of[i] = None
             heappop(heap)
@@ -464,7 +478,7 @@ class Window:
         heapify(heads)
         while heads:
             i, number, lane = heads[0]
-            if self._status[i] != WAITING or self._jobs[i].host in self._host_job:
+            if self._status[i] != WAITING or not self._free(i):
                 first = self._first(lane)
                 if first is None:
                     heappop(heads)
@@ -480,7 +494,8 @@ class Window:
         job = self._jobs[i]
         self._status[i] = OFFERED
         self._offered.append(i)
-        self._host_job[job.host] = i
+        for host in job.hosts:
+            self._host_job[host] = i
         if job.instance is not None:
             self._hold(job.instance, job.service, job.host)
 
@@ -490,11 +505,13 @@ class Window:
         for i in offered:
             job = self._jobs[i]
             self._status[i] = WAITING
-            del self._host_job[job.host]
+            for host in job.hosts:
+                del self._host_job[host]
             if job.instance is not None and job.instance not in self._lost:
                 self._release(job.instance)
         for i in offered:
-            self._file_host(self._jobs[i].host)
+            for host in self._jobs[i].hosts:
+                self._file_host(host)
 
     # Failures
 
@@ -509,12 +526,13 @@ class Window:
 
     def _leave_host(self, host: str) -> None:
         """Nothing more is done on a host where a job failed: somebody has to look at it first."""
-        for i in self._host_jobs[host]:
+        for i in (*self._host_jobs.get(host, ()), *self._also_jobs.get(host, ())):
             if self._status[i] == WAITING:
                 self._status[i] = SKIPPED
                 self._left -= 1
                 if self._phase_open[self._phase_of[i]]:
-                    self._host_open[host].remove(i)
+                    for occupied in self._jobs[i].hosts:
+                        self._host_open[occupied].remove(i)
                 self._job_left_phase(i, missed=True)
 
     # Reasons
@@ -548,9 +566,10 @@ class Window:
 
     def _host_reason(self, i: int) -> str:
         host = self._jobs[i].host
-        busy = self._host_job.get(host)
-        if busy is not None:
-            return f"waits for {host}, busy with {self._jobs[busy].id}"
+        for occupied in self._jobs[i].hosts:
+            busy = self._host_job.get(occupied)
+            if busy is not None:
+                return f"waits for {occupied}, busy with {self._jobs[busy].id}"
         if self._host_order and (first := self._host_jobs[host][self._host_next[host]]) != i:
             return f"waits for {self._jobs[first].id}, which comes before it on {host}"
         return ""
