@@ -291,6 +291,17 @@ def differences(cluster: Cluster, facts: Facts) -> list[str]:
     return found
 
 
+def runs(instance: Instance, facts: Facts) -> InstanceState:
+    """What the instance runs, whatever the balancers say of it."""
+    return _instance(instance, facts, ())
+
+
+def schemas(cluster: Cluster, facts: Facts) -> Iterator[tuple[str, int, tuple[JobKind, ...] | None]]:
+    """Each service whose schema was asked: what the check ended with, what is still to do (None: it did not say)."""
+    for name, code in _schema_checks(cluster, facts).items():
+        yield name, code, _schema(cluster, name, code) if code in _STEPS else None
+
+
 def _observed(instance: Instance, facts: Facts) -> bool:
     fact = {"container": "observe_containers", "packages": "observe_packages", "host_image": "observe_host_image"}
     return fact[instance.artifact.kind] in facts.get(instance.host, {})

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Outcome = Literal["passed", "failed", "skipped"]
+Moment = Literal["before", "after"]
 Class = Literal["unchanged", "fixed", "known failing", "regression", "new", "gone"]
 
 OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "skipped")
