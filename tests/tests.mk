@@ -47,6 +47,13 @@ molecule-control: setup engine  ## Pause, resume, abort, revert; versions that g
 molecule-crashes: setup engine  ## The run is killed at every step, interrupted, cut off; balancers and members fail
 	molecule test --no-command-borders --scenario-name crashes
 
+# What the balancers of molecule-methods are: HAPROXY=2.6, 3.0 or mixed (one of each), BALANCERS=1 or 2.
+HAPROXY ?= mixed
+BALANCERS ?= 2
+
+molecule-methods: setup engine  ## hold, side_by_side, held_switch under load and killed: [HAPROXY=2.6|3.0|mixed BALANCERS=1|2]
+	HAPROXY=$(HAPROXY) BALANCERS=$(BALANCERS) molecule test --no-command-borders --scenario-name methods
+
 contrast: setup engine  ## The same load over four ways to upgrade; prints the README's table
 	$(python) tests/contrast/contrast.py
 
@@ -56,4 +63,7 @@ bench-plan: setup  ## How long planning takes for fleets of 10 to 10,000 hosts
 bench-window: setup  ## The strategy against linear and host_pinned on 20 to 1,000 simulated hosts (about 15 minutes)
 	$(python) tests/benchmarks/window.py
 
-.PHONY: test contrast bench-plan bench-window molecule-control molecule-crashes $(parts)
+bench-methods: setup engine  ## Restart, roll, hold, side_by_side and held_switch: the same service under the same load
+	$(python) tests/benchmarks/methods.py
+
+.PHONY: test contrast bench-plan bench-window bench-methods molecule-control molecule-crashes molecule-methods $(parts)
