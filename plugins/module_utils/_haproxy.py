@@ -173,7 +173,10 @@ def number(value: Optional[str]) -> int:
 
 @dataclass(frozen=True)
 class Server:
-    """One server of one backend, as HAProxy sees it now. `lastchg` is in seconds."""
+    """One server of one backend, as HAProxy sees it now. `lastchg` is in seconds.
+
+    `weight` is what counts now (0 in drain), `own_weight` what it was set to, `initial_weight` what HAProxy began with.
+    """
 
     backend: str
     name: str
@@ -191,6 +194,8 @@ class Server:
     lastchg: int
     chkdown: int
     columns: Mapping[str, str]
+    own_weight: int = 0
+    initial_weight: int = 0
 
     @property
     def key(self) -> Key:
@@ -232,6 +237,11 @@ class Server:
         return self.serves and self.state != "going_down"
 
     @property
+    def healthy(self) -> bool:
+        """HAProxy's check calls it up, in drain too. In maintenance, or without a check, nothing is known."""
+        return self.status in ("UP", "DRAIN") and not self.admin & MAINT
+
+    @property
     def sessions(self) -> int:
         return self.scur + self.qcur
 
@@ -260,6 +270,8 @@ def read_servers(stat: Sequence[Mapping[str, str]], states: Mapping[Key, Mapping
             lastchg=number(row.get("lastchg")),
             chkdown=number(row.get("chkdown")),
             columns=row,
+            own_weight=number(state.get("srv_uweight")),
+            initial_weight=number(state.get("srv_iweight")),
         )
         servers[server.key] = server
     return servers
@@ -394,6 +406,10 @@ _OTHER_SECTIONS = frozenset(
         "log-forward", "http-errors", "fcgi-app", "crt-store", "log-profile", "traces", "acme",
     )
 )  # fmt: skip
+
+
+SECTIONS = _OTHER_SECTIONS | {"backend", "listen"}
+"""The words that a section of a configuration begins with."""
 
 
 def config_files(path: str) -> List[str]:

@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
@@ -529,3 +530,121 @@ def plain_lab(request: pytest.FixtureRequest, images: None) -> Iterator[HoldLab]
 @pytest.fixture
 def load() -> type[Load]:
     return Load
+
+
+HOME = ("ctl1", "ctl2")
+COPIES = ("ctl1.rondo-beside", "ctl2.rondo-beside")
+BACKENDS = ("keystone_internal_back", "keystone_external_back")
+
+
+class Broken(Application):
+    """Healthy, and every answer else is an error."""
+
+    def start(self) -> None:
+        super().start()
+        assert self.server is not None
+        handler = self.server.RequestHandlerClass
+        good = handler.do_GET  # type: ignore[attr-defined]
+
+        def answer(request: BaseHTTPRequestHandler) -> None:
+            if request.path == "/healthcheck":
+                good(request)
+                return
+            request.send_response(500)
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+
+        handler.do_GET = answer  # type: ignore[attr-defined]
+
+
+class BesideLab(Lab):
+    """The lab, and two more applications: second copies of ctl1 and ctl2, which start when the test says so."""
+
+    def __init__(self, home: Path, version: str) -> None:
+        super().__init__(home, version)
+        self.copies = {name: Application(home, name) for name in COPIES}
+
+    def start(self) -> None:
+        for application in self.copies.values():
+            application.start()
+        super().start()
+
+    def close(self) -> None:
+        super().close()
+        for application in self.copies.values():
+            application.gate.set()
+            application.stop()
+
+    def beside(self, **options: Any) -> dict[str, Any]:
+        return self.module("haproxy_beside", **self.options(**options))
+
+    def options(self, backends: tuple[str, ...] = BACKENDS, **options: Any) -> dict[str, Any]:
+        return {
+            "service": "keystone",
+            "servers": [{"backend": backend, "name": name} for backend in backends for name in HOME],
+            "copies": [
+                {"backend": backend, "name": name, "address": f"unix@{self.home}/{name}.app"}
+                for backend in backends
+                for name in COPIES
+            ],
+            "config": str(self.config),
+            "check_command": f"docker exec {self.container} haproxy -c -f %s",
+            "reload_command": ["docker", "kill", "--signal", "USR2", self.container],
+            "master_socket": self.master,
+            "timeout": PATIENCE,
+            **options,
+        }
+
+    def asked(self, count: int) -> Counter[str]:
+        """Who answered that many requests, one after the other."""
+        answers = [self.get() for _ in range(count)]
+        assert {status for status, _body in answers} == {200}
+        return Counter(body for _status, body in answers)
+
+    def break_copies(self) -> None:
+        for name in COPIES:
+            self.copies[name].stop()
+            self.copies[name] = Broken(self.home, name)
+            self.copies[name].start()
+
+    def names(self, backend: str = "keystone_internal_back") -> list[str]:
+        rows = [line.split(",") for line in self.cli("show stat").splitlines()]
+        return sorted(row[1] for row in rows if row[0] == backend and row[1] not in ("BACKEND", "FRONTEND"))
+
+    def again_as_it_was(self) -> None:
+        assert self.config.read_text() == self.configuration.format(home=self.home)
+        assert self.names() == sorted(HOME)
+        assert set(self.asked(10)) == set(HOME)
+
+
+class StaticLab(BesideLab):
+    """HAProxy adds no servers at run time to a backend with a static algorithm."""
+
+    configuration = CONFIGURATION.replace(
+        "    option httpchk GET /healthcheck\n", "    balance static-rr\n    option httpchk GET /healthcheck\n"
+    )
+
+
+@contextlib.contextmanager
+def beside_lab_of(version: str, kind: type[BesideLab]) -> Iterator[BesideLab]:
+    home = Path(tempfile.mkdtemp(prefix="rhx-", dir="/tmp"))
+    home.chmod(0o755)
+    lab = kind(home, version)
+    try:
+        lab.start()
+        yield lab
+    finally:
+        lab.close()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(params=VERSIONS)
+def beside_lab(request: pytest.FixtureRequest, images: None) -> Iterator[BesideLab]:
+    with beside_lab_of(request.param, BesideLab) as lab:
+        yield lab
+
+
+@pytest.fixture(params=VERSIONS)
+def static_lab(request: pytest.FixtureRequest, images: None) -> Iterator[BesideLab]:
+    with beside_lab_of(request.param, StaticLab) as lab:
+        yield lab
