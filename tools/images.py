@@ -405,6 +405,10 @@ RECIPES: dict[str, Recipe] = {
         changes=('CMD ["/usr/local/bin/start-node"]',),
         files={"/usr/local/bin/start-node": NODE_START, "/usr/local/bin/haproxy-in": HAPROXY_IN},
     ),
+    # What roles/rehearse/files/Dockerfile makes where a registry is in reach.
+    "rehearsal": Recipe(
+        reference="rondo/rehearsal:trixie", base="base", steps=APT.format(packages="python3-docker haproxy")
+    ),
     "keepalived": Recipe(
         reference="rondo/keepalived:2.3",
         base="base",

@@ -12,7 +12,14 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
-from ansible_collections.rondo.upgrade.plugins.plugin_utils import _cluster, _export, _page, _picture, _plan_file
+from ansible_collections.rondo.upgrade.plugins.plugin_utils import (
+    _cluster,
+    _export,
+    _page,
+    _picture,
+    _plan_file,
+    _rehearsal,
+)
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._action import JOURNAL, PLAN, UpgradeAction, journal
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._difference import difference
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._estimates import Estimates
@@ -28,6 +35,7 @@ class ActionModule(UpgradeAction):
         "plan": {"type": "str"},
         "export": {"type": "str"},
         "improve": {"type": "str", "default": "0s"},
+        "estimates_from": {"type": "str"},
     }
 
     def act(self, options: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +49,7 @@ class ActionModule(UpgradeAction):
         plan = make_plan(
             cluster,
             state,
-            Estimates(cluster, durations),
+            Estimates(cluster, durations, _learned(options["estimates_from"])),
             improve_seconds=patience,
             clock=time.monotonic,
         ).to_dict()
@@ -97,6 +105,10 @@ def _observed(cluster: Any, facts: _cluster.Facts, directory: Path) -> tuple[Any
         return _cluster.state(cluster, facts), {}
     with kept:
         return _cluster.state(cluster, facts, kept.tested(), kept.unfinished()), kept.durations()
+
+
+def _learned(path: str | None) -> _rehearsal.Learned:
+    return _rehearsal.read_learned(Path(path).expanduser()) if path else {}
 
 
 def _refuse(path: Path, plan: Mapping[str, Any]) -> None:

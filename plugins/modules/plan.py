@@ -36,6 +36,11 @@ options:
       - Time to spend on a better order, such as V(30s). Plans of small fleets are improved in no time without it.
     type: str
     default: 0s
+  estimates_from:
+    description:
+      - The C(learned.json) of a rehearsal. What it learned stands above the declared C(estimates), and below what earlier
+        runs measured. A stand-in's duration counts only where it is longer than what is declared.
+    type: str
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do. Files are not written then.

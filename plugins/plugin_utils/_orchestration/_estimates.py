@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long jobs take: measured, else declared, else assumed. Every number says where it comes from."""
+"""How long jobs take: measured, else rehearsed, else declared, else assumed. Every number says where it comes from."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ ASSUMED_SPREAD: Final = exp(NINETIETH * 0.5)
 DECLARED_SPREAD: Final = exp(NINETIETH * 0.25)
 ENOUGH: Final = 3
 OUTLIER: Final = 5.0
+
+
+class Rehearsed(NamedTuple):
+    """Seconds of a step as a rehearsal measured them, `min_healthy_time` left out. `least`: of a stand-in, so that the
+    real one takes at least as long."""
+
+    seconds: float
+    least: bool
 
 
 class Estimate(NamedTuple):
@@ -78,10 +86,17 @@ class Estimates:
 
     `durations` is what the journal measured: (kind, service, host) -> seconds of each whole job, without bake time. The
     median is used, never the mean: one job that hung must not spoil the next plan. One or two measurements of a host
-    count, but no more than five times off the service's median, for the same reason.
+    count, but no more than five times off the service's median, for the same reason. `rehearsed` is what a rehearsal
+    learned, by (kind, service): it stands above what is declared, and below what was measured.
     """
 
-    def __init__(self, cluster: Cluster, durations: Durations | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        durations: Durations | None = None,
+        rehearsed: Mapping[tuple[StepKind, str], Rehearsed] | None = None,
+    ) -> None:
+        self._rehearsed = rehearsed or {}
         self._by_host: dict[tuple[str, str, str], list[float]] = {
             key: [s for s in values if s > 0] for key, values in (durations or {}).items()
         }
@@ -128,8 +143,7 @@ class Estimates:
         middle = min(max(median(values), whole.seconds / OUTLIER), whole.seconds * OUTLIER)
         return _spread_around(middle, DECLARED_SPREAD, source)
 
-    @staticmethod
-    def _stated(kind: StepKind, service: Service, instance: Instance | None) -> Estimate:
+    def _stated(self, kind: StepKind, service: Service, instance: Instance | None) -> Estimate:
         declared = None if instance is None else instance.estimates.get(kind)
         if declared is None:
             declared = service.estimates.get(kind)
@@ -137,6 +151,10 @@ class Estimates:
         if kind == "replace":
             own = None if instance is None else instance.min_healthy_time
             extra = service.min_healthy_time if own is None else own
+        rehearsed = self._rehearsed.get((kind, service.name))
+        stated = DEFAULTS[kind] if declared is None else declared
+        if rehearsed and (not rehearsed.least or rehearsed.seconds > stated):
+            return _spread_around(rehearsed.seconds + extra, DECLARED_SPREAD, "rehearsed")
         if declared is None:
             return _spread_around(DEFAULTS[kind] + extra, ASSUMED_SPREAD, UNKNOWN)
         return _spread_around(declared + extra, DECLARED_SPREAD, "declared")
