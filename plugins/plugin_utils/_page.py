@@ -110,6 +110,10 @@ def _services(plan: Mapping[str, Any]) -> Iterator[str]:
             yield from wrapped(f"{rejected['method']}: {rejected['why']}", "       not     ")
         if service["needs"]:
             yield from wrapped(service["needs"], "       needs   ")
+        if service["turns"] and service["method"] != "roll":
+            yield from wrapped(service["turns"], "       else    ")
+        for sentence in service["held"]:
+            yield from wrapped(sentence, "       then    ")
         moves = sorted(
             {f"{job['running'] or 'nothing'} -> {job['artifact']['target']}" for job in jobs if job["instance"]}
         )
@@ -200,8 +204,11 @@ def _done(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _no_return(plan: Mapping[str, Any]) -> list[str]:
+    kinds = {job["id"]: job["kind"] for job in plan["jobs"]}
     return [
-        f"no way back after: {job}, if it finds anything to remove; until then rondo.upgrade.revert takes all back"
+        f"no way back after: {job}, {'once' if kinds[job] == 'switch' else 'if'} "
+        f"{'its database.offline has begun' if kinds[job] == 'switch' else 'it finds anything to remove'}; until then "
+        "rondo.upgrade.revert takes all back"
         for job in plan["point_of_no_return"]
     ]
 

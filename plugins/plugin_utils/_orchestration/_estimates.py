@@ -11,14 +11,17 @@ from math import exp, log
 from statistics import median
 from typing import Final, Literal, NamedTuple
 
-from ._model import Cluster, Instance, JobKind, Service
+from ._model import Cluster, Instance, JobKind, Method, Service
 
-StepKind = JobKind | Literal["stage"]
+StepKind = JobKind | Literal["stage", "offline"]
 Durations = Mapping[tuple[str, str, str], Sequence[float]]
 
 DEFAULTS: Final[Mapping[str, float]] = {
     "stage": 60.0,
     "expand": 60.0,
+    "offline": 60.0,
+    "switch": 120.0,
+    "settle": 60.0,
     "replace": 60.0,
     "migrate": 300.0,
     "contract": 60.0,
@@ -84,7 +87,8 @@ def _runs(number: int) -> str:
 class Estimates:
     """Durations of every step of a cluster.
 
-    `durations` is what the journal measured: (kind, service, host) -> seconds of each whole job, without bake time. The
+    `durations` is what the journal measured: (kind, service, host) -> seconds of each whole job, without bake time. Of
+    jobs `switch` the kind has the method behind it, and `pause METHOD` is what was held, without `offline`. The
     median is used, never the mean: one job that hung must not spoil the next plan. One or two measurements of a host
     count, but no more than five times off the service's median, for the same reason. `rehearsed` is what a rehearsal
     learned, by (kind, service): it stands above what is declared, and below what was measured.
@@ -115,7 +119,18 @@ class Estimates:
         measured = self._measured(kind, service.name, instance)
         return measured or self._stated(kind, service, instance)
 
-    def _measured(self, kind: StepKind, service: str, instance: Instance | None) -> Estimate | None:
+    def pause(self, service: Service, method: Method) -> Estimate | None:
+        """For how long requests were held in earlier runs, without `database.offline`; None where that is not known."""
+        return self._measured(f"pause {method}", service.name, None)
+
+    def switch(self, service: Service, method: Method | None, parts: float | None) -> Estimate:
+        """The job `switch`. `parts`: what its parts come to, where they are known."""
+        measured = self._measured(f"switch {method}", service.name, None)
+        if measured is None and parts is not None and "switch" not in service.estimates:
+            return _spread_around(parts, DECLARED_SPREAD, "the sum of its parts")
+        return measured or self._stated("switch", service, None)
+
+    def _measured(self, kind: str, service: str, instance: Instance | None) -> Estimate | None:
         everywhere = self._by_service.get((kind, service))
         if not everywhere:
             return None

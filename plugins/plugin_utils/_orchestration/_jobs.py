@@ -10,9 +10,9 @@ Jobs of one service that may run side by side form a *phase*. A service is a cha
 of which only those with jobs exist; `unfinished` holds what an earlier run left in flight, `last` the active member of
 an active/passive service, or the balancer that holds the VIP. With method `hold` the one job `switch` does everything,
 and nothing is left to replace. With `side_by_side` and `held_switch` it moves the traffic to second copies; then the
-instances are replaced, of whom nobody is served, and `settle` brings the traffic home. `depends_on` joins chains: the first phase of a dependant
-waits for the last phase of what it needs. So precedence costs a handful of edges per service, never one per pair of
-instances.
+instances are replaced, of whom nobody is served, and `settle` brings the traffic home. `depends_on` joins chains: the
+first phase of a dependant waits for the last phase of what it needs. So precedence costs a handful of edges per
+service, never one per pair of instances.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ UNSEEN = InstanceState()
 
 class Job(NamedTuple):
     """The smallest thing the plan orders. `seconds` is its estimate, bake time included; `priority` its rank: the
-    smaller goes first. `instance` is None for jobs of a whole service. `also`: hosts that it occupies beside its own."""
+    smaller goes first. `instance` is None for jobs of a whole service. `also`: hosts that it occupies beside its own.
+    """
 
     id: str
     kind: JobKind
@@ -50,7 +51,8 @@ class Job(NamedTuple):
 
     @staticmethod
     def from_dict(row: Mapping[str, Any]) -> Job:
-        return Job(*(row[name] for name in Job._fields[:-1]), tuple(row.get("hosts", ())[1:]))
+        values = [row[name] for name in Job._fields[:-1]]
+        return Job._make((*values, tuple(row.get("hosts", ())[1:])))
 
 
 @dataclass(frozen=True, slots=True)

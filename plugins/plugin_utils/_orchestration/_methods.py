@@ -5,102 +5,132 @@
 
 In this order: `roll` where enough instances remain; `hold` where they do not, but the waiting requests wait well within
 every timeout and fit; `side_by_side` where there is room for a second copy; `held_switch` where there is room and
-versions must not mix. Else none: `needs` says what would make an upgrade possible.
+versions must not mix, or the schema needs everything stopped. Else none: `needs` says what would make an upgrade
+possible. docs/methods.md has the rules as a table.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
-from ._model import METHODS, InstanceState, Method, Service, State, Traffic
-from ._quantities import show_duration
+from ansible_collections.rondo.upgrade.plugins.module_utils._hold import Prediction, predict
 
-# Predictions err: this many times the pause must fit the smallest timeout, and the requests of that time the room.
-MARGIN = 2
+from ._estimates import UNKNOWN, Estimates
+from ._jobs import copied
+from ._model import METHODS, Database, InstanceState, Method, Service, Spare, State, Traffic
+from ._quantities import show_duration, show_size
+
+# Predictions err: this many times the predicted pause is the deadline of a hold that declares none.
+MARGIN: Final = 2
+
+# Moving traffic from the old copy to the new one is a few commands on a socket, not a replacement.
+SWITCH_SECONDS: Final = 1.0
+
+# A container's own files and logs, beside its image.
+DISK_RESERVE: Final = 100_000_000
 
 UNSEEN = InstanceState()
 
-# Moving traffic from the old copy to the new one is a few commands on a socket, not a replacement.
-SWITCH_SECONDS = 1.0
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A hold as predicted: for `seconds`, as `source` says, and until `deadline` at the latest. `most`: what it comes
+    to if it lasts that long. `timeout` is the smallest on the way, `room` how many waiting requests fit."""
+
+    seconds: float
+    source: str
+    deadline: float
+    most: Prediction
+    timeout: float
+    timeout_name: str
+    room: int
+    room_name: str
+
+    @property
+    def expected(self) -> Prediction:
+        """What it comes to if it lasts as long as predicted."""
+        return predict(self.most.rate, self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The method and its reason; `rejected` says why not the others.
+    """The method and its reason; `rejected` says why not the others, `turns` what would change the choice.
 
     Without a method the service can't be upgraded as it stands: `needs` is then a sentence that says what would make it
-    possible ("" otherwise).
+    possible ("" otherwise). `pause` is set where requests are held.
     """
 
     method: Method | None
     reason: str
     rejected: tuple[tuple[Method, str], ...] = ()
     needs: str = ""
+    turns: str = ""
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
+    """`needs`: what would make it fit; `until`: until when it does."""
+
     fits: bool
     why: str
     needs: str = ""
+    until: str = ""
+    pause: Pause | None = None
 
 
-def choose(service: Service, state: State, estimates: Mapping[str, float]) -> Choice:
-    """The method for a service.
-
-    `estimates` holds the seconds of each instance's replacement by instance name; the declared `estimates.replace`
-    stands in where it lacks one. A declared method is the only one looked at.
-    """
+def choose(service: Service, state: State, estimates: Estimates) -> Choice:
+    """The method for a service. A declared method is the only one looked at."""
+    if copied(service, state):
+        method: Method = "side_by_side" if service.version_skew and not service.database.offline else "held_switch"
+        if service.method in ("side_by_side", "held_switch"):
+            method = service.method
+        return Choice(method, "an earlier run has moved its requests to second copies: from there there is only home")
     if service.instances and all(_current(state, instance.name) for instance in service.instances):
-        method: Method = "roll" if service.method == "auto" else service.method
+        method = "roll" if service.method == "auto" else service.method
         return Choice(method, "nothing to do: every instance already runs its target")
-    traffic = state.traffic.get(service.name, Traffic())
     checks: dict[Method, Callable[[], _Verdict]] = {
         "roll": lambda: _roll(service, state),
-        "hold": lambda: _hold(service, traffic, _pause(service, state, estimates)),
-        "side_by_side": lambda: _side_by_side(service),
-        "held_switch": lambda: _held_switch(service, traffic),
+        "hold": lambda: _hold(service, state, estimates),
+        "side_by_side": lambda: _side_by_side(service, state),
+        "held_switch": lambda: _held_switch(service, state, estimates),
     }
     if service.method != "auto":
         return _declared(service, service.method, checks)
     rejected: list[tuple[Method, str]] = []
-    needs: list[str] = []
+    needs: list[tuple[Method, str]] = []
     for name in METHODS:
         verdict = checks[name]()
         if verdict.fits:
             others = tuple((other, f"not needed: {name} is simpler") for other in METHODS[METHODS.index(name) + 1 :])
-            return Choice(name, verdict.why, (*rejected, *others))
+            turns = [verdict.until, *(f"{other} would do, if you {what}" for other, what in needs)]
+            return Choice(
+                name,
+                verdict.why,
+                (*rejected, *others),
+                turns="; ".join(filter(None, turns)),
+                pause=verdict.pause,
+            )
         rejected.append((name, verdict.why))
-        if verdict.needs and verdict.needs not in needs:
-            needs.append(verdict.needs)
+        if verdict.needs and verdict.needs not in (what for _unused, what in needs):
+            needs.append((name, verdict.needs))
     reason = f"no method upgrades {service.name} without an outage: {rejected[0][1]}"
-    return Choice(None, reason, tuple(rejected), f"To make it possible, {', or '.join(needs)}.")
+    told = ", or ".join(what for _unused, what in needs)
+    return Choice(None, reason, tuple(rejected), f"To make it possible, {told}." if told else "")
 
 
 def _current(state: State, name: str) -> bool:
     return name in state.instances and state.instances[name].current
 
 
-def _pause(service: Service, state: State, estimates: Mapping[str, float]) -> float | None:
-    """How long requests would wait: instances are replaced together under a hold, so the longest replacement counts."""
-    pauses: list[float] = []
-    for instance in service.instances:
-        if not _current(state, instance.name):
-            declared = instance.estimates.get("replace", service.estimates.get("replace"))
-            seconds = estimates.get(instance.name, declared)
-            if seconds is None:
-                return None
-            pauses.append(seconds)
-    return max(pauses, default=None)
-
-
 def _declared(service: Service, method: Method, checks: Mapping[Method, Callable[[], _Verdict]]) -> Choice:
     verdict = checks[method]()
     # Who declares roll means it, also where nothing remains to serve; mixing versions is another matter.
-    if verdict.fits or (method == "roll" and service.version_skew and service.max_unavailable):
-        return Choice(method, f"declared; {verdict.why}")
+    obeyed = method == "roll" and service.version_skew and service.max_unavailable and not service.database.offline
+    if verdict.fits or obeyed:
+        return Choice(method, f"declared; {verdict.why}", turns=verdict.until, pause=verdict.pause)
     reason = f"{method} is declared, but {verdict.why}"
     return Choice(None, reason, ((method, verdict.why),), f"To make it possible, {verdict.needs}.")
 
@@ -108,6 +138,8 @@ def _declared(service: Service, method: Method, checks: Mapping[Method, Callable
 def _roll(service: Service, state: State) -> _Verdict:
     size, out = len(service.instances), service.max_unavailable
     broken = sum(not state.instances.get(each.name, UNSEEN).healthy for each in service.instances)
+    if service.database.offline:
+        return _Verdict(False, "database.offline needs every instance stopped at once")
     if broken == size and out:
         return _Verdict(True, f"none of its {size} serves now, so nothing is lost ({service.budget_text})")
     if not service.version_skew and size > 1:
@@ -123,7 +155,8 @@ def _roll(service: Service, state: State) -> _Verdict:
         gone = max(out, broken)
         verb = "is" if gone == 1 else "are"
         why = f"{size - gone} of {size} remain to serve while {gone} {verb} out{already} ({service.budget_text})"
-        return _Verdict(True, why)
+        until = f"with {out} instances or fewer it could not be rolled, nor with version_skew: false"
+        return _Verdict(True, why, until=until)
     if size == 1:
         return _Verdict(
             False,
@@ -139,20 +172,63 @@ def _roll(service: Service, state: State) -> _Verdict:
 
 def bears_no_outage(service: Service, state: State) -> str:
     """Why an instance must not be out for a while, as it is while its host is worked on; "" where it may."""
-    verdict = _roll(replace(service, version_skew=True), state)
+    verdict = _roll(replace(service, version_skew=True, database=Database()), state)
     return "" if verdict.fits or (service.method == "roll" and service.max_unavailable) else verdict.why
 
 
-def _hold(service: Service, traffic: Traffic, pause: float | None) -> _Verdict:
+# Holding
+
+
+def _hold(service: Service, state: State, estimates: Estimates) -> _Verdict:
     if not service.backends:
         return _Verdict(False, "no balancer is declared at which requests could wait", "put it behind a balancer")
-    if pause is None:
-        return _Verdict(False, "how long a replacement takes is not known", "declare estimates.replace")
-    return _fits(traffic, pause, "replacement")
+    if learned := estimates.pause(service, "hold"):
+        seconds, source = learned.seconds, learned.source
+    else:
+        found = _replacement(service, state, estimates)
+        if found is None:
+            return _Verdict(False, "how long a replacement takes is not known", "declare estimates.replace")
+        seconds, source = found
+    return _with_offline(service, state, estimates, seconds, source, "replacement")
 
 
-def _fits(traffic: Traffic, pause: float, what: str) -> _Verdict:
-    """Whether requests can wait for `pause` seconds, by the smallest timeout on the way and by the room to wait in."""
+def _replacement(service: Service, state: State, estimates: Estimates) -> tuple[float, str] | None:
+    """Instances are replaced together under a hold, so the longest replacement counts; what comes after the release
+    (`min_healthy_time`) does not."""
+    found: list[tuple[float, str]] = []
+    for instance in service.instances:
+        if not _current(state, instance.name):
+            estimate = estimates.of("replace", service, instance)
+            if estimate.source == UNKNOWN:
+                return None
+            own = service.min_healthy_time if instance.min_healthy_time is None else instance.min_healthy_time
+            found.append((max(estimate.seconds - own, 0.0), estimate.source))
+    return max(found, default=None)
+
+
+def _with_offline(
+    service: Service, state: State, estimates: Estimates, seconds: float, source: str, what: str
+) -> _Verdict:
+    if not service.database.offline:
+        return _fits(service, state, seconds, what, source)
+    offline = estimates.of("offline", service)
+    if offline.source == UNKNOWN:
+        return _Verdict(False, "how long database.offline takes is not known", "declare estimates.offline")
+    words = f"{what} and {show_duration(offline.seconds)} of database.offline"
+    return _fits(service, state, seconds + offline.seconds, words, f"{source}; database.offline: {offline.source}")
+
+
+def _fits(service: Service, state: State, pause: float, what: str, source: str) -> _Verdict:
+    """Whether requests can wait for `pause` seconds, by the smallest timeout on the way and by the room to wait in.
+
+    The arithmetic is that of the hold itself, which makes the same sum again when it begins, and refuses too.
+    """
+    traffic = state.traffic.get(service.name, Traffic())
+    if traffic.unfit:
+        return _Verdict(False, traffic.unfit, "let the balancers hold it (docs/hold.md)")
+    timeouts = dict(service.hold.timeouts)
+    if traffic.timeout is not None:
+        timeouts[traffic.timeout_name or "the balancers' own"] = traffic.timeout
     unknown = [
         words
         for value, words in (
@@ -165,36 +241,58 @@ def _fits(traffic: Traffic, pause: float, what: str) -> _Verdict:
     if traffic.rate is None or traffic.timeout is None or traffic.room is None:
         missing = " and ".join(unknown) if len(unknown) < 3 else f"{unknown[0]}, {unknown[1]} and {unknown[2]}"
         verb = "is" if len(unknown) == 1 else "are"
+        remedy = "let the balancers measure its traffic, and name HAProxy's configuration (upgrade_haproxy_config)"
         return _Verdict(
             False,
             f"requests would wait {show_duration(pause)} for the {what}, but {missing} {verb} not known",
-            f"let the balancers measure its traffic, so that {missing} {verb} known",
+            f"{remedy}, so that {missing} {verb} known",
         )
-    longest = pause * MARGIN
-    waiting = math.ceil(traffic.rate * longest)
-    numbers = f"{show_duration(pause)} for the {what} ({show_duration(longest)} with a margin of {MARGIN})"
-    if longest > traffic.timeout:
+    least = pause * MARGIN
+    deadline = service.hold.deadline or max(least, 1.0)
+    most = predict(traffic.rate, deadline)
+    name, timeout = min(timeouts.items(), key=lambda pair: (pair[1], pair[0]))
+    numbers = f"{show_duration(pause)} for the {what} (deadline {show_duration(deadline)}"
+    if deadline < least:
         return _Verdict(
             False,
-            f"requests would wait {numbers}, longer than the smallest timeout of {show_duration(traffic.timeout)}",
-            f"raise the timeouts on the way to {show_duration(longest)}",
+            f"requests would wait {numbers}), and a deadline has to be {MARGIN} times that: predictions err",
+            f"raise hold.deadline to {show_duration(least)}",
         )
-    arriving = f"{waiting} requests would arrive in it ({traffic.rate:g} per second)"
-    if waiting > traffic.room:
+    numbers += f", after which the last has waited {show_duration(most.longest_wait)})"
+    if most.longest_wait > timeout:
         return _Verdict(
             False,
-            f"requests would wait {numbers}; {arriving}, and only {traffic.room} fit",
-            f"make room for {waiting} waiting requests at the balancers",
+            f"requests would wait {numbers}, longer than the smallest timeout of {show_duration(timeout)} ({name})",
+            f"raise the timeouts on the way to {show_duration(most.longest_wait)}",
         )
+    arriving = f"{most.waiting} requests would arrive until then ({traffic.rate:g} per second)"
+    limit = f" ({traffic.room_name})" if traffic.room_name else ""
+    if most.waiting > traffic.room:
+        return _Verdict(
+            False,
+            f"requests would wait {numbers}; {arriving}, and only {traffic.room} fit{limit}",
+            f"make room for {most.waiting} waiting requests at the balancers",
+        )
+    longest = (timeout - (most.longest_wait - deadline)) / (1 if service.hold.deadline else MARGIN)
+    until = f"above a pause of {show_duration(longest)}"
+    if most.waiting:
+        until += f", or {traffic.room / deadline:.0f} requests per second,"
     return _Verdict(
         True,
-        f"requests wait {numbers}, within the smallest timeout of {show_duration(traffic.timeout)}; "
-        f"{arriving}, and {traffic.room} fit",
+        f"requests wait {numbers}, within the smallest timeout of {show_duration(timeout)} ({name}); {arriving}, and "
+        f"{traffic.room} fit{limit}",
+        until=f"{until} they could not wait",
+        pause=Pause(pause, source, deadline, most, timeout, name, traffic.room, traffic.room_name),
     )
 
 
-def _copy(service: Service) -> _Verdict | None:
-    if service.side_by_side is None:
+# Second copies
+
+
+def _copies(service: Service, state: State) -> _Verdict:
+    """Whether there is room for them: ports, memory and disk, as the hosts were seen."""
+    declared = service.side_by_side
+    if declared is None:
         return _Verdict(
             False,
             "no room for a second copy is declared",
@@ -202,21 +300,95 @@ def _copy(service: Service) -> _Verdict | None:
         )
     if not service.backends:
         return _Verdict(False, "no balancer is declared that could move the traffic", "put it behind a balancer")
-    return None
-
-
-def _side_by_side(service: Service) -> _Verdict:
-    if not service.version_skew:
-        return _Verdict(False, "old and new would serve together while traffic moves (version_skew: false)")
-    return _copy(service) or _Verdict(
-        True, "there is room for a second copy: new starts beside old, then traffic moves"
+    kinds = {instance.artifact.kind for instance in service.instances} - {"container"}
+    if kinds:
+        return _Verdict(False, f"there are second copies of containers only, not of {kinds.pop()}", "use containers")
+    wanted: dict[str, list[int]] = {}
+    for number, instance in enumerate(service.instances):
+        if not _current(state, instance.name) and instance.name not in state.beside.get(service.name, {}):
+            wanted.setdefault(service.beside_host(number), []).append(number)
+    tightest = ""
+    smallest: float | None = None
+    for host, numbers in wanted.items():
+        verdict = _room_on(service, state, host, numbers)
+        if not verdict.fits:
+            return verdict
+        left = state.spare[host].memory
+        if left is not None and (smallest is None or left < smallest):
+            smallest, tightest = left, f"{host} has {verdict.why}"
+    need = sum(len(numbers) for numbers in wanted.values()) * declared.memory
+    room = f" ({show_size(need)} in all; {tightest})" if tightest else ""
+    until = (
+        f"with less than {show_size(declared.memory)} of memory left on a host there would be no room" if room else ""
     )
+    return _Verdict(True, f"there is room for a second copy of each instance{room}", until=until)
 
 
-def _held_switch(service: Service, traffic: Traffic) -> _Verdict:
-    if lacking := _copy(service):
-        return lacking
-    verdict = _fits(traffic, SWITCH_SECONDS, "switch")
-    if verdict.fits:
-        return _Verdict(True, f"there is room for a second copy: new starts beside old; {verdict.why}")
-    return verdict
+def _room_on(service: Service, state: State, host: str, numbers: list[int]) -> _Verdict:
+    declared = service.side_by_side
+    spare = state.spare.get(host, Spare())
+    if declared is None or spare.memory is None or spare.disk is None:
+        return _Verdict(False, f"what {host} has left is not known", f"let {host} be observed")
+    first, last = declared.ports
+    free = last - first + 1 - sum(first <= port <= last for port in spare.ports)
+    if free < len(numbers):
+        return _Verdict(
+            False,
+            f"{free} of the ports {first}-{last} are free on {host}, and {len(numbers)} are needed",
+            "widen side_by_side.ports, or name other hosts (side_by_side.hosts)",
+        )
+    memory = len(numbers) * declared.memory
+    if memory > spare.memory:
+        return _Verdict(
+            False,
+            f"{host} has {show_size(spare.memory)} of memory left, and second copies take {show_size(memory)}",
+            f"free memory on {host}, lower side_by_side.memory if they take less, or name spare hosts",
+        )
+    seen = [state.instances.get(service.instances[number].name, UNSEEN) for number in numbers]
+    disk = max((each.size or 0 for each in seen if not each.staged), default=0) + len(numbers) * DISK_RESERVE
+    if disk > spare.disk:
+        return _Verdict(
+            False,
+            f"{host} has {show_size(spare.disk)} of disk left, and second copies take {show_size(disk)}",
+            f"free disk on {host}, or name spare hosts",
+        )
+    return _Verdict(True, f"{show_size(spare.memory)} of memory, {show_size(spare.disk)} of disk and {free} ports left")
+
+
+def _side_by_side(service: Service, state: State) -> _Verdict:
+    if service.database.offline:
+        return _Verdict(False, "database.offline needs every instance stopped at once, and the old one goes on serving")
+    verdict = _copies(service, state)
+    if not verdict.fits:
+        return verdict
+    if service.version_skew:
+        return replace(verdict, why=f"{verdict.why}: new starts beside old, then traffic moves")
+    if service.method == "side_by_side":
+        why = (
+            f"{verdict.why}: new starts beside old, then all traffic moves in one cut; what old still answers overlaps"
+        )
+        return replace(verdict, why=why)
+    return _Verdict(False, "old and new would serve together while traffic moves (version_skew: false)")
+
+
+def _held_switch(service: Service, state: State, estimates: Estimates) -> _Verdict:
+    room = _copies(service, state)
+    if not room.fits:
+        return room
+    if learned := estimates.pause(service, "held_switch"):
+        seconds, source = learned.seconds, learned.source
+    else:
+        answers = _answers(service, state.traffic.get(service.name, Traffic()))
+        seconds = SWITCH_SECONDS + answers
+        source = f"{show_duration(SWITCH_SECONDS)} assumed, {show_duration(answers)} until the old ones have answered"
+    verdict = _with_offline(service, state, estimates, seconds, source, "switch")
+    if not verdict.fits:
+        return verdict
+    return replace(verdict, why=f"{room.why}: new starts beside old; {verdict.why}")
+
+
+def _answers(service: Service, traffic: Traffic) -> float:
+    """How long it may take until the old ones have answered what they had begun."""
+    if traffic.tcp:
+        return service.drain_timeout if traffic.concurrency else 0.0
+    return min(service.drain_timeout, traffic.slowest or 0.0)

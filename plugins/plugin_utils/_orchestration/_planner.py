@@ -9,7 +9,7 @@ Same input, same plan, byte for byte: nothing here knows the time, and chance co
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -21,9 +21,10 @@ from ._forecast import Timeline, likely_makespans, rounds, run_window
 from ._improve import improve
 from ._jobs import UNSEEN, Job, Phase, jobs_and_phases, needs_replacing, service_order
 from ._methods import Choice, bears_no_outage, choose
-from ._model import Cluster, Hold, Instance, Service, SideBySide, State
+from ._model import Cluster, Hold, Instance, Method, Service, SideBySide, State
 from ._remarks import risks
 from ._staging import Staging, stage_time
+from ._whole import COPYING, Beside, besides, estimate, held, keys, no_return, own
 from ._window import Window
 
 SCHEMA: Final = 1
@@ -46,6 +47,7 @@ class Plan:
     phases: Sequence[Phase]
     budgets: Sequence[Budget]
     out: tuple[str, ...]
+    copies: Mapping[str, Beside]
     estimates: Mapping[str, Estimate]
     timeline: Timeline
     bound: Bound
@@ -108,7 +110,7 @@ class Plan:
             "risks": risks(self.cluster, self.state, unestimated=self._unestimated()),
             "notes": [*self.state.notes, *self._own_notes()],
             "done": [i.name for i in _instances(self.cluster) if not needs_replacing(i, self.state)],
-            "point_of_no_return": [job.id for job in self.jobs if job.kind == "contract"],
+            "point_of_no_return": [job.id for job in self.jobs if no_return(job, self.cluster)],
             "members": {
                 i.name: [{"backend": s.backend, "name": s.name} for s in i.servers]
                 for i in _instances(self.cluster)
@@ -133,6 +135,9 @@ class Plan:
     ) -> dict[str, Any]:
         service = self.cluster.services[job.service]
         artifact = (instance or service.instances[0]).artifact
+        whole = {}
+        if job.kind in ("switch", "settle"):
+            whole = keys(job, service, self.choices[job.service], self.state, self.copies)
         # A job that can't begin is forecast behind everything else.
         start = self.timeline.starts.get(job.id, last)
         return {
@@ -152,11 +157,12 @@ class Plan:
             "running": self.state.instances.get(instance.name, UNSEEN).running if instance else "",
             "servers": [{"backend": s.backend, "name": s.name} for each in drained for s in each.servers],
             "drain_timeout": max(
-                (_own("drain_timeout", self.cluster.services[each.service], each) for each in drained),
+                (own("drain_timeout", self.cluster.services[each.service], each) for each in drained),
                 default=service.drain_timeout,
             ),
-            **{name: _own(name, service, instance) for name in ("min_healthy_time", "healthy_deadline")},
+            **{name: own(name, service, instance) for name in ("min_healthy_time", "healthy_deadline")},
             "bake_time": service.bake_time if bake else 0.0,
+            **whole,
         }
 
     def _service_row(self, service: Service, jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -168,10 +174,10 @@ class Plan:
             "reason": choice.reason,
             "rejected": [{"method": method, "why": why} for method, why in choice.rejected],
             "needs": choice.needs,
-            "turns": "",
-            "held": [],
+            "turns": choice.turns,
+            "held": held(service, choice, self.state, switches=any(row["kind"] == "switch" for row in jobs)),
             "budget": service.budget_text,
-            "budget_reason": budget_reason(service, budget),
+            "budget_reason": budget_reason(service, budget, choice.method),
             "max_unavailable": budget.capacity,
             "max_failures": service.max_failures,
             "depends_on": list(service.depends_on),
@@ -240,15 +246,14 @@ def make_plan(
     if improve_seconds and clock is None:
         raise ValueError("improve_seconds: needs a clock; pass clock=time.monotonic")
     known = estimates or Estimates(cluster)
-    bare, phases = jobs_and_phases(cluster, state)
-    sources = _estimates_of(bare, cluster, known)
-    seconds = {
-        job.instance: sources[job.id].seconds for job in bare if job.instance and sources[job.id].source != UNKNOWN
-    }
-    choices = {name: choose(service, state, seconds) for name, service in cluster.services.items()}
-    budgets = budgets_of(cluster, {name: choice.method for name, choice in choices.items()})
+    choices = {name: choose(service, state, known) for name, service in cluster.services.items()}
+    methods = {name: choice.method for name, choice in choices.items()}
+    bare, phases = jobs_and_phases(cluster, state, methods)
+    sources = _estimates_of(bare, cluster, state, choices, known)
+    copies, without_ports = besides(cluster, state, methods)
+    budgets = budgets_of(cluster, methods)
     out = broken_members(cluster, state)
-    jobs = prioritised(_timed(bare, phases, cluster, sources), phases, budgets, out)
+    jobs = prioritised(_timed(bare, phases, cluster, sources), phases, budgets, out, state.in_flight)
     timeline = run_window(Window(jobs, phases, budgets, out=out))
     bound = lower_bound(jobs, phases, budgets, out)
     if not timeline.stuck:
@@ -265,6 +270,7 @@ def make_plan(
         phases=phases,
         budgets=budgets,
         out=out,
+        copies=copies,
         estimates=sources,
         timeline=timeline,
         bound=bound,
@@ -274,6 +280,7 @@ def make_plan(
         obstacles=(
             *state.obstacles,
             *_method_obstacles(choices, phases),
+            *without_ports,
             *_quorum_obstacles(cluster, out, phases),
             *_resident_obstacles(cluster, state, bare),
             *((timeline.stuck,) if timeline.stuck else ()),
@@ -283,11 +290,16 @@ def make_plan(
 
 
 def prioritised(
-    jobs: Sequence[Job], phases: Sequence[Phase], budgets: Sequence[Budget], out: Iterable[str]
+    jobs: Sequence[Job],
+    phases: Sequence[Phase],
+    budgets: Sequence[Budget],
+    out: Iterable[str],
+    in_flight: Collection[str] = (),
 ) -> list[Job]:
     """The jobs in the order in which they should begin, each with its rank.
 
-    Broken members first (they take nothing from any budget), then the longest remaining path, then the longest job.
+    A `switch` that an earlier run left `in_flight` first, then broken members (they take nothing from any budget), then
+    the longest remaining path, then the longest job.
     """
     absent = frozenset(out)
     lengths = phase_bounds(jobs, phases, budgets, absent)
@@ -300,12 +312,18 @@ def prioritised(
     ordered = sorted(jobs, key=lambda job: (-path[job.phase], -job.seconds))
     if absent:
         ordered.sort(key=lambda job: job.instance not in absent)
+    if in_flight:
+        ordered.sort(key=lambda job: job.kind != "switch" or job.service not in in_flight)
     return [Job._make((*job[:7], rank, job[8])) for rank, job in enumerate(ordered)]
 
 
-def budget_reason(service: Service, budget: Budget) -> str:
+def budget_reason(service: Service, budget: Budget, method: Method | None = "roll") -> str:
     """A service's budget in words and numbers."""
     members = len(service.instances)
+    if method == "hold":
+        return "all are out together while their requests wait"
+    if method in COPYING and not service.quorum:
+        return f"all {members} may be out: second copies serve"
     reason = f"at most {budget.capacity} of {members} out"
     if service.quorum:
         reason += f", so that a majority of {members // 2 + 1} stays"
@@ -385,12 +403,18 @@ def _instances(cluster: Cluster) -> Iterable[Instance]:
     return (instance for service in cluster.services.values() for instance in service.instances)
 
 
-def _estimates_of(jobs: Iterable[Job], cluster: Cluster, known: Estimates) -> dict[str, Estimate]:
+def _estimates_of(
+    jobs: Iterable[Job], cluster: Cluster, state: State, choices: Mapping[str, Choice], known: Estimates
+) -> dict[str, Estimate]:
     instances = cluster.instances
-    return {
-        job.id: known.of(job.kind, cluster.services[job.service], instances[job.instance] if job.instance else None)
-        for job in jobs
-    }
+    found = {}
+    for job in jobs:
+        service = cluster.services[job.service]
+        if job.kind in ("switch", "settle"):
+            found[job.id] = estimate(job, service, choices[job.service], state, known)
+        else:
+            found[job.id] = known.of(job.kind, service, instances[job.instance] if job.instance else None)
+    return found
 
 
 def _timed(
@@ -462,13 +486,6 @@ def _resident_obstacles(cluster: Cluster, state: State, jobs: Iterable[Job]) -> 
 def _counts(budget: Budget, instance: str) -> bool:
     service, host = split_instance(instance)
     return service in budget.services and budget.group(instance, host) is not None
-
-
-def _own(name: str, service: Service, instance: Instance | None) -> float:
-    """A time of the host's own, else the service's."""
-    own: float | None = getattr(instance, name, None)
-    shared: float = getattr(service, name)
-    return shared if own is None else own
 
 
 def _tidy(seconds: float) -> float:
