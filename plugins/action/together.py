@@ -19,7 +19,12 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils._core_compat import 
 ARGUMENT_SPEC = {
     "module": {"type": "str", "required": True},
     "arguments": {"type": "dict", "default": {}},
-    "hosts": {"type": "dict", "required": True},
+    "hosts": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {"host": {"type": "str", "required": True}, "arguments": {"type": "dict", "default": {}}},
+    },
 }
 
 
@@ -37,8 +42,13 @@ class ActionModule(ActionBase):
         if not options["hosts"]:
             return {**result, "changed": False, "skipped": True, "results": []}
         begun = [
-            (host, *self._begin(options["module"], host, {**options["arguments"], **(own or {})}, task_vars or {}))
-            for host, own in options["hosts"].items()
+            (
+                row["host"],
+                *self._begin(
+                    options["module"], row["host"], {**options["arguments"], **row["arguments"]}, task_vars or {}
+                ),
+            )
+            for row in options["hosts"]
         ]
         results = [{**_ended(child, pipe), "host": host} for host, child, pipe in begun]
         bad = [f"{row['host']}: {row.get('msg') or 'failed'}" for row in results if _failed(row)]

@@ -21,6 +21,7 @@ What is kept is known by its name alone, because an engine can't change a contai
     NAME.rondo-kept-RESTART_POLICY-SHORT_ID   kept, stopped, for going back; its own restart policy is `no` by then
     NAME.rondo-undone-SHORT_ID                did not work and was taken back; stopped, for somebody to look into
     NAME.rondo-command-HASH                   runs one command
+    NAME.rondo-beside                         a second copy, which serves beside the first one for a while
 """
 
 from __future__ import annotations
@@ -295,6 +296,88 @@ def command_creation(
     return made
 
 
+BESIDE_LABEL = "rondo.upgrade.beside"
+BESIDE_MADE_LABEL = "rondo.upgrade.beside.made"
+
+
+def beside_name(name: str) -> str:
+    return name + ".rondo-beside"
+
+
+def beside_creation(
+    made: Creation,
+    *,
+    service: str,
+    environment: Mapping[str, str],
+    port: Optional[int] = None,
+    network_mode: Optional[str] = None,
+) -> Creation:
+    """How to create a second copy that serves beside the first one.
+
+    Args:
+        made: how a container like the first one is created (`carried_over`, shared).
+        service: for its label.
+        environment: what differs, so that it listens elsewhere; `{port}` in a value stands for the port.
+        port: where it listens. A port that the first one publishes is published there.
+        network_mode: instead of the first one's.
+
+    Raises:
+        ContainerProblem: the first one publishes several ports: which of them would be meant?
+    """
+    body = copy.deepcopy(dict(made.body))
+    connect, disconnect = made.connect, made.disconnect
+    own = {name: str(value).replace("{port}", str(port or "")) for name, value in environment.items()}
+    kept = [entry for entry in body.get("Env") or [] if entry.split("=", 1)[0] not in own]
+    body["Env"] = kept + ["{0}={1}".format(name, value) for name, value in sorted(own.items())]
+    body["Labels"] = {**(body.get("Labels") or {}), BESIDE_LABEL: service}
+    host = body["HostConfig"]
+    if network_mode:
+        host["NetworkMode"] = network_mode
+        body["NetworkingConfig"] = {"EndpointsConfig": {}}
+        connect = disconnect = ()
+    published = [binding for bindings in (host.get("PortBindings") or {}).values() for binding in bindings or []]
+    if len(published) > 1 or host.get("PublishAllPorts"):
+        raise ContainerProblem(
+            "the container publishes several ports: which of them a second copy would publish at its own can't be told"
+        )
+    if published and port:
+        published[0]["HostPort"] = str(port)
+    body["Labels"][BESIDE_MADE_LABEL] = hashlib.sha256(
+        json.dumps([body, list(connect), list(disconnect)], sort_keys=True, default=str).encode()
+    ).hexdigest()[:16]
+    return Creation(body, tuple(connect), tuple(disconnect))
+
+
+def steps_to_run_beside(name: str, there: Optional[Json], creation: Creation) -> list[Step]:
+    """What is to be done so that a second copy made like this runs; `there` is what has its name."""
+    made = creation.body["Labels"][BESIDE_MADE_LABEL]
+    steps = []
+    if there is not None and (there["Config"].get("Labels") or {}).get(BESIDE_MADE_LABEL) != made:
+        steps = steps_to_remove_beside(name, there)
+        there = None
+    if there is None:
+        steps.append(Step("create", name, name, creation))
+    if there is None or not is_running(there):
+        steps.append(Step("start", name, name))
+    return steps
+
+
+def steps_to_remove_beside(name: str, there: Optional[Json]) -> list[Step]:
+    """Stopped first, so that it can end what it does.
+
+    Raises:
+        ContainerProblem: what has its name is no second copy.
+    """
+    if there is None:
+        return []
+    if BESIDE_LABEL not in (there["Config"].get("Labels") or {}):
+        raise ContainerProblem(
+            "the container {0} has no label {1}: it is somebody else's, and is left alone".format(name, BESIDE_LABEL)
+        )
+    stop = [Step("stop", there["Id"], name)] if is_running(there) else []
+    return [*stop, Step("remove", there["Id"], name, False)]
+
+
 def command_name(name: str, reference: str, command: Sequence[str]) -> str:
     """The same for the same command: a second run finds what a first one, that was killed, has left running."""
     told = json.dumps([reference, list(command)]).encode()
@@ -554,6 +637,18 @@ def steps_to_revert(scene: Scene, target: Optional[Target], *, keep: bool = True
     steps += _put_away(current, undone_name(scene.name, current))
     steps += _put_back(scene, _asleep(kept)[0])
     return steps + _removed(scene.undone) + ([] if keep else _removed([current]))
+
+
+def steps_to_stop(scene: Scene) -> list[Step]:
+    """What is to be done so that nothing runs under the scene's name; its container stays as it is otherwise.
+
+    Raises:
+        ContainerProblem: it would be lost when stopped.
+    """
+    if scene.current is None or not is_running(scene.current):
+        return []
+    _refuse_if_lost_on_stop(scene.current)
+    return [Step("stop", scene.current["Id"], scene.name)]
 
 
 def row(scene: Scene, image: Optional[Mapping[str, Any]], target: Optional[Target]) -> Json:

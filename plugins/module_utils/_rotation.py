@@ -11,6 +11,9 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import FORC
 
 POLL_SECONDS = 0.2
 
+# While requests are held every moment counts.
+IDLE_POLL_SECONDS = 0.05
+
 # HAProxy picks a server a moment before it counts the session there: one look that finds none proves nothing.
 QUIET_LOOKS = 2
 
@@ -88,6 +91,7 @@ class Rotation:
         self.changed = False
         self.closed = dict.fromkeys(wanted, 0)
         self.left_in_old_workers = 0
+        self.in_old_workers = {}
         self.restored = 0
         self.unchecked = []
         self.forgotten = set()
@@ -154,6 +158,26 @@ class Rotation:
             self.take_out("maint")
         self.look()
 
+    def idle(self, timeout):
+        """Wait until no session is left on servers to which none can come, because their requests are held; what is
+        left after `timeout` seconds is closed. Their state stays as it is."""
+        if not self.wait_for_idle(self.now() + timeout):
+            self.close_sessions()
+            self.wait_for_idle(self.now() + CLOSING_SECONDS)
+            self.count_closed()
+
+    def wait_for_idle(self, deadline):
+        """Whether all sessions ended before the deadline."""
+        quiet = 0
+        while True:
+            busy = any(server.sessions for server in self.look()) or bool(self.old_sessions())
+            quiet = 0 if busy else quiet + 1
+            if quiet >= QUIET_LOOKS:
+                return True
+            if self.now() >= deadline:
+                return False
+            self.sleep(IDLE_POLL_SECONDS)
+
     def wait_for_quiet(self, deadline):
         """Whether all sessions ended before the deadline."""
         quiet = 0
@@ -175,21 +199,27 @@ class Rotation:
         # Maintenance first: in drain, clients tied to the server by a cookie would go on opening sessions.
         if after == "maintenance":
             self.take_out("maint")
+        self.close_sessions()
+        self.wait_for_quiet(self.now() + CLOSING_SECONDS)
+        self.count_closed()
+
+    def close_sessions(self):
         for server in self.look():
             if server.sessions:
                 self.guard()
                 self.balancer.change("shutdown sessions server " + label(server.key))
                 self.changed = True
                 self.closed[server.key] += server.sessions
-        old = self.old_sessions()
-        if old:
+        self.in_old_workers = self.old_sessions()
+        if self.in_old_workers:
             self.guard()
             self.balancer.close_old_sessions(self.wanted)
             self.changed = True
-        self.wait_for_quiet(self.now() + CLOSING_SECONDS)
+
+    def count_closed(self):
         remaining = self.old_sessions()
         self.left_in_old_workers = sum(remaining.values())
-        for key, count in old.items():
+        for key, count in self.in_old_workers.items():
             self.closed[key] += max(0, count - remaining.get(key, 0))
 
     def bring_back(self, timeout, min_healthy_time):

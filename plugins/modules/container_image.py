@@ -43,7 +43,7 @@ attributes:
     support: full
 options:
   container:
-    description: Name of the container. Needed for O(state=replaced) and O(state=reverted).
+    description: Name of the container. Needed unless O(state=present).
     type: str
   image:
     description:
@@ -57,15 +57,17 @@ options:
       - V(present) - the host has the image. It is pulled if not.
       - V(replaced) - the container runs the image.
       - V(reverted) - the container that was kept last serves again.
+      - V(stopped) - the container is stopped, for a while in which none may run. V(replaced) and V(reverted) start it
+        again, or what takes its place.
     type: str
-    choices: [present, replaced, reverted]
+    choices: [present, replaced, reverted, stopped]
     default: replaced
   pull:
     description:
       - V(missing) - pull the image where the host doesn't have it.
       - V(always) - ask the registry each time, for tags that move.
       - V(never) - fail where the host doesn't have it.
-      - Not used with O(state=reverted).
+      - Not used with O(state=reverted) and O(state=stopped).
     type: str
     choices: [missing, always, never]
     default: missing
@@ -117,7 +119,7 @@ RETURN = r"""
 container:
   description: What is there afterwards, or would be looked at in check mode, as M(rondo.upgrade.container_info) tells
     it.
-  returned: with O(state=replaced) and O(state=reverted)
+  returned: unless O(state=present)
   type: dict
   sample:
     exists: true
@@ -143,7 +145,7 @@ image:
       type: bool
 steps:
   description: What was done (in check mode what would be), step by step.
-  returned: with O(state=replaced) and O(state=reverted)
+  returned: unless O(state=present)
   type: list
   elements: str
   sample:
@@ -174,6 +176,7 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._container import (
     connect,
     steps_to_replace,
     steps_to_revert,
+    steps_to_stop,
     told,
 )
 from ansible_collections.rondo.upgrade.plugins.module_utils._guard import FENCE_ARGUMENT, GuardError, alone
@@ -199,6 +202,8 @@ def brought(engine: Engine, reference: str, pull: str, check_mode: bool) -> tupl
 
 def planned(engine: Engine, params: dict, target: Target | None) -> list[Step]:
     scene = engine.scene(params["container"])
+    if params["state"] == "stopped":
+        return steps_to_stop(scene)
     if params["state"] == "reverted":
         return steps_to_revert(scene, target, keep=params["keep"])
     return steps_to_replace(
@@ -230,6 +235,8 @@ def foreseen(before: dict, steps: list[Step], params: dict, target: Target | Non
             )
         if step.act == "start":
             after["status"] = "running"
+        if step.act == "stop" and params["state"] == "stopped":
+            after["status"] = "exited"
     if not params["keep"]:
         after["kept"] = None
     return after
@@ -258,7 +265,7 @@ def main() -> None:
         argument_spec=dict(
             container={"type": "str"},
             image={"type": "str"},
-            state={"type": "str", "choices": ["present", "replaced", "reverted"], "default": "replaced"},
+            state={"type": "str", "choices": ["present", "replaced", "reverted", "stopped"], "default": "replaced"},
             pull={"type": "str", "choices": ["missing", "always", "never"], "default": "missing"},
             keep={"type": "bool", "default": True},
             healthy={"type": "bool", "default": True},
@@ -270,6 +277,7 @@ def main() -> None:
             ("state", "present", ["image"]),
             ("state", "replaced", ["container", "image"]),
             ("state", "reverted", ["container"]),
+            ("state", "stopped", ["container"]),
         ],
         supports_check_mode=True,
     )
@@ -277,12 +285,12 @@ def main() -> None:
     engine = connect(module)
     try:
         target, pulled = None, False
-        if params["state"] == "reverted":
+        if params["state"] in ("reverted", "stopped"):
             target = engine.target(params["image"]) if params["image"] else None
         else:
             target, pulled = brought(engine, params["image"], params["pull"], module.check_mode)
         result = {"changed": pulled}
-        if params["state"] != "reverted":
+        if params["state"] in ("present", "replaced"):
             result["image"] = {"reference": target.reference, "id": target.id, "pulled": pulled}
         if params["state"] == "present":
             result["diff"] = {

@@ -121,6 +121,12 @@ options:
         HAProxy's check calls one of them down. Otherwise it is only told.
     type: bool
     default: true
+  release:
+    description:
+      - Release the hold of O(service) (see M(rondo.upgrade.haproxy_hold)) as soon as the traffic has been moved. With
+        a hold, that is one question to HAProxy less while requests wait.
+    type: bool
+    default: false
   drain_timeout:
     description:
       - With O(state=absent), seconds until sessions that are left on the copies are closed, and counted.
@@ -614,6 +620,11 @@ class Beside:
             if self.taken is not None:
                 self.look()
                 self.taken.move({key for key in self.home if not self.servers[key].forced_out}, None)
+        if self.params["release"]:
+            self.guard()
+            answer = self.ask("rondo hold %s off" % self.params["service"]).strip()
+            if not answer.startswith("ok"):
+                raise Failed("the traffic was moved, but the hold was not released: %s" % answer)
         self.at = time.time()
         self.look()
 
@@ -843,6 +854,7 @@ def main():
             "watch": {"type": "float", "default": 0},
             "max_errors": {"type": "float", "default": 0},
             "switch_back": {"type": "bool", "default": True},
+            "release": {"type": "bool", "default": False},
             "drain_timeout": {"type": "float", "default": 60},
             "force_last": {"type": "bool", "default": False},
             "config": {"type": "path", "default": "/etc/haproxy/haproxy.cfg"},

@@ -127,6 +127,29 @@ options:
         description: Whether the certificate of an C(https) URL is checked.
         type: bool
         default: true
+  drain:
+    description:
+      - With O(state=held), servers whose sessions are waited for once the hold is on. Their state stays as it is; the
+        hold is what keeps new requests from them, so that they serve again if it ends by itself.
+      - Connections of TCP services do not end by themselves, so give them an O(drain_timeout) that is short.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      backend:
+        description: The backend's name.
+        type: str
+        required: true
+      name:
+        description: The server's name in that backend.
+        type: str
+        required: true
+  drain_timeout:
+    description:
+      - Seconds after which sessions that are left on the servers of O(drain) are closed, and counted in
+        RV(closed_sessions).
+    type: float
+    default: 5
   force:
     description:
       - Hold even if the arithmetic refuses. The deadline and the limits stay.
@@ -286,6 +309,18 @@ arithmetic:
       limit: 9977
       unit: connections
       holds: true
+drained:
+  description: How many seconds it took until no session was left on the servers of O(drain).
+  returned: O(state=held), if O(drain) is given
+  type: float
+closed_sessions:
+  description: How many sessions on these servers were closed.
+  returned: O(state=held), if O(drain) is given
+  type: int
+at:
+  description: When it was held or released, in seconds since 1970 by the balancer's own clock.
+  returned: success
+  type: float
 self_test:
   description: What the request of the module's own saw.
   returned: O(state=held), if it was asked for and nothing was held yet
@@ -333,6 +368,7 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._hold import (
     refusals,
 )
 from ansible_collections.rondo.upgrade.plugins.module_utils._hold_maxconn import MaxconnHold
+from ansible_collections.rondo.upgrade.plugins.module_utils._rotation import Failed, Rotation
 
 POLL_SECONDS = 0.05
 
@@ -726,6 +762,12 @@ def refuse_another_owner(hold, holder, owner):
         raise HoldError("%s: %s is held by %s, not by %s" % (hold.balancer.address, hold.service, holder, owner))
 
 
+def drained(balancer, params, guard):
+    rotation = Rotation(balancer, [(row["backend"], row["name"]) for row in params["drain"]], guard)
+    rotation.idle(params["drain_timeout"])
+    return {"drained": round(rotation.now() - rotation.began, 3), "closed_sessions": sum(rotation.closed.values())}
+
+
 def state_status(hold):
     services = {name: status.shown() for name, status in (hold.statuses or {}).items()}
     results = {"way": "lua" if hold.statuses is not None else "none", "services": services}
@@ -768,6 +810,13 @@ def main():
                     "validate_certs": {"type": "bool", "default": True},
                 },
             },
+            "drain": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"backend": {"type": "str", "required": True}, "name": {"type": "str", "required": True}},
+            },
+            "drain_timeout": {"type": "float", "default": 5},
             "force": {"type": "bool", "default": False},
             "way": {"type": "str", "choices": ["auto", "lua", "maxconn"], "default": "auto"},
             "state_directory": {"type": "path", "default": "/run"},
@@ -817,7 +866,10 @@ def main():
                     changed, results = state_held(module, hold, owner)
                 else:
                     changed, results = state_released(module, hold, owner)
-    except (HaproxyError, FenceError, HoldError) as error:
+            results["at"] = time.time()
+            if params["state"] == "held" and params["drain"] and not module.check_mode:
+                results.update(drained(balancer, params, guard))
+    except (HaproxyError, FenceError, HoldError, Failed) as error:
         module.fail_json(msg=str(error), changed=changed)
     except OSError as error:
         module.fail_json(msg="%s: %s" % (error.filename or "socket", error.strerror or error), changed=changed)

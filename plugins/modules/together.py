@@ -31,9 +31,19 @@ options:
     default: {}
   hosts:
     description:
-      - The hosts by name, each with arguments of its own, which come before O(arguments).
-    type: dict
+      - Where to run it. A host may be there more than once.
+    type: list
+    elements: dict
     required: true
+    suboptions:
+      host:
+        description: The host's name in the inventory.
+        type: str
+        required: true
+      arguments:
+        description: Arguments of its own. They come before O(arguments).
+        type: dict
+        default: {}
 attributes:
   check_mode:
     description: As the module itself.
@@ -50,8 +60,9 @@ EXAMPLES = r"""
     module: rondo.upgrade.haproxy_hold
     arguments: {service: keystone, state: released}
     hosts:
-      lb1: {socket: /run/haproxy/admin.sock}
-      lb2: {socket: /var/lib/kolla/haproxy/haproxy.sock}
+      - host: lb1
+      - host: lb2
+        arguments: {socket: /var/lib/kolla/haproxy/haproxy.sock}
 """
 
 RETURN = r"""
