@@ -87,7 +87,14 @@ class ActionModule(ActionBase):
         parent = multiprocessing.parent_process()
         owner = Owner.of(parent.pid if parent else os.getpid())
         run = journal.start_run(options["plan"], owner, options["kind"], takeover=options["takeover"])
-        return {"run": run, "token": journal.token(run), "lost": journal.unfinished()}
+        return {
+            "state": "started",
+            "run": run,
+            "token": journal.token(run),
+            "kind": options["kind"],
+            "lost": journal.unfinished(),
+            "journal": str(journal.path.absolute()),
+        }
 
     def _begun(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         run = self._run(options, task_vars)
@@ -108,8 +115,9 @@ class ActionModule(ActionBase):
         return _progress(journal, run, options)
 
     def _finished(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
-        journal.end_run(self._run(options, task_vars), options["outcome"], options["details"])
-        return {}
+        run = self._run(options, task_vars)
+        journal.end_run(run, options["outcome"], options["details"])
+        return {"state": "finished", "run": run, "outcome": options["outcome"]}
 
     def _closed(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         lost = journal.close_lost(options["run"])

@@ -133,10 +133,26 @@ in_flight:
   returned: state requested
   type: list
   elements: str
+state:
+  description: What was done, for those who watch.
+  returned: state started, state begun, state ended and state finished
+  type: str
 run:
   description: The run's number.
-  returned: state started and state requested
+  returned: state started, state requested and state finished
   type: int
+kind:
+  description: What kind of run it is, as given.
+  returned: state started
+  type: str
+journal:
+  description: The journal's absolute path.
+  returned: state started
+  type: str
+outcome:
+  description: How the run ended, as given.
+  returned: state finished
+  type: str
 token:
   description: The run's fencing token, greater than that of any run before.
   returned: state started

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import time
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from . import _view
 from ._orchestration._model import Cluster, State
-from ._orchestration._window import Window, WindowError
-from ._page import WIDTH, count, duration, some, wrapped
-
-_MOST_WAITING = 10
+from ._orchestration._rest import forecast_rest
+from ._orchestration._standing import Standing
+from ._page import WIDTH, count, wrapped
 
 
 def rows(cluster: Cluster, state: State) -> list[dict[str, Any]]:
@@ -33,13 +33,20 @@ def rows(cluster: Cluster, state: State) -> list[dict[str, Any]]:
     ]
 
 
-def run_row(run: Mapping[str, Any] | None, now: float) -> dict[str, Any] | None:
-    """What the journal says of its last run; `now` in seconds since the epoch. None where there was no run."""
+def run_row(
+    run: Mapping[str, Any] | None, now: float, requests: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """What the journal says of its last run; `now` in seconds since the epoch. None where there was no run.
+
+    `requests`: what a running probe counted, as `sent`, `failed` and `last`, the last failure in words.
+    """
     if run is None:
         return None
     outcomes: dict[str, int] = {}
     for job in run["jobs"]:
         outcomes[job["outcome"] or "in flight"] = outcomes.get(job["outcome"] or "in flight", 0) + 1
+    standing = _standing(run)
+    going = run["ended"] is None
     return {
         "id": run["id"],
         "kind": run["kind"],
@@ -51,20 +58,42 @@ def run_row(run: Mapping[str, Any] | None, now: float) -> dict[str, Any] | None:
         "silent": None if run["ended"] else now - run["heartbeat"],
         "jobs": len(run["plan"].get("jobs", ())),
         "outcomes": outcomes,
-        "in_flight": [
-            {"id": job["id"], "seconds": now - job["begun"]} for job in run["jobs"] if job["outcome"] is None
-        ],
+        "in_flight": standing.in_flight(now),
         "failed": [job["id"] for job in run["jobs"] if job["outcome"] == "failed"],
-        "paused": _paused(run),
-        "stopped": _stopped(run),
-        "waiting": [] if run["ended"] else _waiting(run),
+        "paused": standing.paused if going else "",
+        "stopped": standing.stopped,
+        "waiting": standing.waiting() if going else [],
+        "services": standing.services(),
+        "budgets": standing.budgets(),
+        "requests": dict(requests) if requests and going else None,
+        "rest": rest_row(run["plan"], run["jobs"], now, ending=bool(standing.stopped)) if going else None,
     }
 
 
-def _paused(run: Mapping[str, Any]) -> str:
-    """Who paused it; "" while it is not paused."""
+def rest_row(
+    plan: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], now: float, *, ending: bool
+) -> dict[str, Any] | None:
+    """The forecast of the rest; `by`: when that is over. None for what is no plan of ours."""
+    try:
+        rest = forecast_rest(plan, jobs, now, ending=ending)
+    except KeyError:
+        return None
+    return {**dataclasses.asdict(rest), "by": now + rest.seconds}
+
+
+def _standing(run: Mapping[str, Any]) -> Standing:
+    standing = Standing(run["plan"])
+    for when, ends, job in sorted(_events(run["jobs"]), key=lambda event: (event[0], not event[1])):
+        if ends:
+            standing.end(job["id"], job["outcome"], job.get("details"))
+        else:
+            standing.begin(job["id"], when)
     asked = [row for row in run.get("requests", ()) if row["request"] in ("pause", "resume")]
-    return str(asked[-1]["made_by"]) if asked and asked[-1]["request"] == "pause" and not run["ended"] else ""
+    if asked and asked[-1]["request"] == "pause":
+        standing.pause(str(asked[-1]["made_by"]))
+    if reason := _stopped(run):
+        standing.stop(reason)
+    return standing
 
 
 def _stopped(run: Mapping[str, Any]) -> str:
@@ -75,32 +104,10 @@ def _stopped(run: Mapping[str, Any]) -> str:
     return f"aborted by {aborts[-1]['made_by']}" if aborts else ""
 
 
-def _waiting(run: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The jobs that did not begin yet, and what each waits for: a window that is told what the journal tells.
-
-    Empty where the two do not agree: then the run's own window knows of something that the journal does not hold.
-    """
-    try:
-        window = Window.from_plan(run["plan"])
-        for _when, ends, job in sorted(_events(run["jobs"]), key=lambda event: (event[0], not event[1])):
-            if ends:
-                window.end(job["id"], job["outcome"])
-            else:
-                window.begin(job["id"])
-    except (KeyError, WindowError):
-        return []
-    if reason := _stopped(run):
-        window.stop(reason)
-    elif _paused(run):
-        window.pause()
-    begun = {job["id"] for job in run["jobs"]}
-    return [{"id": job.id, "why": window.waits_for(job.id)} for job in window.left if job.id not in begun]
-
-
 def _events(jobs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, bool, Mapping[str, Any]]]:
     for job in jobs:
         yield job["begun"], False, job
-        if job["ended"] is not None and job["outcome"] in ("done", "failed", "skipped"):
+        if job["ended"] is not None:
             yield job["ended"], True, job
 
 
@@ -136,32 +143,5 @@ def _obstacles(state: State) -> Iterator[str]:
 def _run(run: Mapping[str, Any] | None) -> Iterator[str]:
     if run is None:
         yield "RUNS: none so far"
-        return
-    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run["started"]))
-    if run["ended"] is None:
-        yield f"RUN {run['id']} ({run['kind']}) in progress since {began}, {duration(run['seconds'])} ago"
-        yield from wrapped(f"owner {run['owner']}, last sign of life {duration(run['silent'])} ago", "  ")
     else:
-        yield f"LAST RUN {run['id']} ({run['kind']}), begun {began}, took {duration(run['seconds'])}: {run['outcome']}"
-    told = ", ".join(f"{number} {outcome}" for outcome, number in sorted(run["outcomes"].items()))
-    yield f"  {count(run['jobs'], 'job')} planned: {told or 'none begun'}"
-    for job in run["in_flight"]:
-        yield from wrapped(f"in flight for {duration(job['seconds'])}: {job['id']}", "  ")
-    for name in run["failed"]:
-        yield from wrapped(f"failed: {name}", "  ")
-    if run["stopped"]:
-        yield from wrapped(f"stopped: {run['stopped']}; nothing more begins", "  ")
-    elif run["paused"]:
-        yield from wrapped(f"paused by {run['paused']}; rondo.upgrade.resume lets it go on", "  ")
-    yield from _waits(run["waiting"])
-
-
-def _waits(waiting: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    """What waits, those that wait for the same together."""
-    together: dict[str, list[str]] = {}
-    for row in waiting:
-        together.setdefault(row["why"], []).append(row["id"])
-    for why, names in list(together.items())[:_MOST_WAITING]:
-        yield from wrapped(f"{some(names, 4)}: {why}", "  ")
-    if left := sum(len(names) for names in list(together.values())[_MOST_WAITING:]):
-        yield f"  and {count(left, 'more job')}, which wait for other things"
+        yield from _view.text(_view.view(run, WIDTH, signs=_view.ASCII)).splitlines()

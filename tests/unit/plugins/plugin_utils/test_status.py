@@ -30,12 +30,19 @@ STATE = State(
 
 def _run(**others: Any) -> dict[str, Any]:
     jobs = [
-        {"id": "replace keystone@ctl1", "begun": 1000.0, "outcome": "done"},
-        {"id": "replace keystone@ctl3", "begun": 1040.0, "outcome": "failed"},
-        {"id": "replace keystone@ctl2", "begun": 1050.0, "outcome": None},
+        {"id": "replace keystone@ctl1", "begun": 1000.0, "ended": 1030.0, "outcome": "done"},
+        {"id": "replace keystone@ctl3", "begun": 1040.0, "ended": 1045.0, "outcome": "failed"},
+        {"id": "replace keystone@ctl2", "begun": 1050.0, "ended": None, "outcome": None},
     ]
     run = {"id": 3, "kind": "upgrade", "owner": "me@here (process 7)", "started": 1000.0, "heartbeat": 1055.0}
-    return {**run, "ended": None, "outcome": None, "jobs": jobs, "plan": {"jobs": [{}, {}, {}, {}]}, **others}
+    return {
+        **run,
+        "ended": None,
+        "outcome": None,
+        "jobs": jobs,
+        "plan": make_plan(CLUSTER, State()).to_dict(),
+        **others,
+    }
 
 
 def test_rows_say_what_runs_and_why_it_does_not_serve() -> None:
@@ -50,13 +57,13 @@ def test_rows_say_what_runs_and_why_it_does_not_serve() -> None:
 def test_a_run_in_progress() -> None:
     row = _status.run_row(_run(), now=1060.0)
     assert row is not None
-    assert (row["seconds"], row["silent"], row["jobs"]) == (60.0, 5.0, 4)
+    assert (row["seconds"], row["silent"], row["jobs"]) == (60.0, 5.0, 3)
     assert row["outcomes"] == {"done": 1, "failed": 1, "in flight": 1}
-    assert row["in_flight"] == [{"id": "replace keystone@ctl2", "seconds": 10.0}]
+    assert row["in_flight"] == [{"id": "replace keystone@ctl2", "seconds": 10.0, "expected": 70.0}]
     text = _status.page([], State(), row)
     assert "RUN 3 (upgrade) in progress since" in text
     assert "last sign of life 5s ago" in text
-    assert "in flight for 10s: replace keystone@ctl2" in text
+    assert "in flight for 10s of about 1m 10s: replace keystone@ctl2" in text
     assert "failed: replace keystone@ctl3" in text
 
 
