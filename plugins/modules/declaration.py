@@ -15,6 +15,7 @@ author:
 description:
   - Reads C(upgrade_services) as every host sees it and fails with everything that is wrong with it, all at once. Each
     mistake is one line with the key's full path, the value, what is wrong and what would be right.
+  - The same for C(upgrade_suites), see C(docs/verify.md).
   - Touches nothing.
 extends_documentation_fragment:
   - rondo.upgrade.controller
@@ -49,12 +50,33 @@ managed:
   returned: success
   type: dict
   sample:
-    ctl1: {containers: {keystone: "registry.example/keystone:2026.2"}, packages: [], host_image: ""}
+    ctl1: {containers: {keystone: "registry.example/keystone:2026.2"}, packages: [], host_image: "", ports: [[15000, 15009]]}
+measure:
+  description: For how many seconds the balancers count requests. 0 where every service can be rolled.
+  returned: success
+  type: float
 balancers:
   description: Hosts that run HAProxy.
   returned: success
   type: list
   elements: str
+asked:
+  description: What M(rondo.upgrade.service_info) is to be asked, by host.
+  returned: success
+  type: dict
+  sample:
+    ctl1:
+      endpoints: [{url: "http://192.0.2.10:5000/v3", service: keystone}]
+      logs: [{service: keystone, container: keystone, checks: [/healthcheck]}]
+builtin:
+  description: How the built-in suite looks, C(samples) and C(errors), for M(rondo.upgrade.service_info).
+  returned: success
+  type: dict
+touched:
+  description: By service, itself and all services that depend on it, however far.
+  returned: success
+  type: dict
+  sample: {keystone: [keystone, glance]}
 hosts:
   description: All hosts of the services, and the balancers.
   returned: success

@@ -39,6 +39,11 @@ options:
       - HAProxy's configuration on the host, a file or a folder of C(*.cfg).
       - With it RV(config_changed_since_start) can be told.
     type: path
+  measure:
+    description:
+      - For how many seconds the requests that arrive are counted, for RV(traffic). V(0), not at all.
+    type: float
+    default: 0
   answer_timeout:
     description:
       - Seconds within which HAProxy has to answer one question in full.
@@ -181,6 +186,58 @@ config_differences:
   returned: success
   type: list
   elements: str
+traffic:
+  description: What passes through, and what there is room for. Null if O(measure) is V(0).
+  returned: success
+  type: dict
+  contains:
+    backends:
+      description: Backends by name.
+      type: dict
+      contains:
+        mode:
+          description: V(http) or V(tcp).
+          type: str
+        rate:
+          description: Requests a second (TCP, connections) while it was measured.
+          type: float
+        concurrency:
+          description: Requests (TCP, connections) that its servers work on now.
+          type: int
+        slowest:
+          description: Seconds of the slowest answer since the worker started.
+          type: float
+        frontends:
+          description: The frontends that lead to it. Null if O(config) is not given, or doesn't tell.
+          type: list
+          elements: str
+    frontends:
+      description: Frontends by name.
+      type: dict
+      contains:
+        connections:
+          description: Connections now.
+          type: int
+        maxconn:
+          description: How many it takes.
+          type: int
+        timeout:
+          description: Seconds of its C(timeout client). Null if O(config) is not given.
+          type: float
+    connections:
+      description: Connections to the whole process now.
+      type: int
+    maxconn:
+      description: How many the whole process takes.
+      type: int
+    memory_room:
+      description: Bytes that it may still take, of its own limit and of half of what the machine has left.
+      type: int
+    holds:
+      description: The services whose requests it can hold (see the role P(rondo.upgrade.hold#role)). Null if it lacks
+        the Lua action.
+      type: list
+      elements: str
 """
 
 import os
@@ -199,6 +256,7 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import (
     counters,
     number,
 )
+from ansible_collections.rondo.upgrade.plugins.module_utils._traffic import traffic
 
 
 def server_facts(server):
@@ -259,7 +317,14 @@ def differences(path, started_at, backends):
     return found
 
 
-def look(balancer, config):
+def texts_of(config):
+    """The configuration's files, None without one. Raises OSError."""
+    if not config:
+        return None
+    return [Path(name).read_text(encoding="utf-8", errors="replace") for name in config_files(config)]
+
+
+def look(balancer, config, measure):
     """Everything the module returns. Raises `HaproxyError`, OSError."""
     info = balancer.info()
     stat, servers = balancer.tables()
@@ -280,6 +345,7 @@ def look(balancer, config):
         "old_workers": balancer.old_workers(),
         "config_changed_since_start": bool(found) if config else None,
         "config_differences": found,
+        "traffic": traffic(balancer, measure, texts_of(config)) if measure else None,
     }
 
 
@@ -298,6 +364,7 @@ def main():
             },
             "master_socket": {"type": "str"},
             "config": {"type": "path"},
+            "measure": {"type": "float", "default": 0},
             "answer_timeout": {"type": "float", "default": 10},
         },
         supports_check_mode=True,
@@ -311,7 +378,7 @@ def main():
         )
     balancer = Balancer(address, module.params["answer_timeout"], module.params["master_socket"])
     try:
-        result = look(balancer, module.params["config"])
+        result = look(balancer, module.params["config"], module.params["measure"])
     except HaproxyError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From what Ansible knows (declaration, inventory, the facts of role `observe`) to the brain's Cluster and State.
 
-Facts of a host, all optional; one that is missing was not observed:
-`observe_containers` (rows of container_info by container), `observe_packages` (installed version by package, "" for
-none), `observe_host_image` (its name), `observe_haproxy` (result of haproxy_info) and `observe_addresses` (its own) on
-balancers, `observe_schema` (by service, `rc` of its check: 0 done, 2 expand, 4 contract).
+Facts of a host, all optional; one that is missing was not observed: `observe_containers` (rows of container_info by
+container), `observe_packages` (installed version by package, "" for none), `observe_host_image` (its name),
+`observe_haproxy` (result of haproxy_info) and `observe_addresses` (its own) on balancers, `observe_room` (result of
+room_info) where second copies may run, `observe_schema` (by service, `rc` of its check: 0 done, 2 expand, 4
+contract).
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from typing import Any, Protocol
 from ansible.errors import AnsibleUndefinedVariable
 
 from ._core_compat import plain
+from ._observed import second_copies, spare, traffic
 from ._orchestration._declaration import DeclarationError, Inventory, parse, unmatched
 from ._orchestration._keys import FLEET
-from ._orchestration._model import Artifact, Cluster, Instance, InstanceState, JobKind, State
+from ._orchestration._methods import needs_traffic
+from ._orchestration._model import BESIDE, Artifact, Cluster, Instance, InstanceState, JobKind, State
 from ._orchestration._spec import Problem
 from ._page import count, duration, some
 from ._revert import VARIABLE, Back, facts_of, turned
@@ -32,11 +35,14 @@ FACTS = (
     "observe_host_image",
     "observe_haproxy",
     "observe_addresses",
+    "observe_room",
     "observe_schema",
 )
 # A server that went down as often as this, and last changed so recently (seconds), is worth a note.
 UNSTEADY = 3
 RECENTLY = 600
+# Requests a second are counted for as long.
+MEASURED = 3.0
 
 Facts = Mapping[str, Mapping[str, Any]]
 
@@ -113,7 +119,9 @@ def _declared(variables: Mapping[str, Any], templar: Templar) -> Source:
     domains = {str(spec["failure_domain"]) for spec in declaration.values() if _has(spec, "failure_domain")}
     hostvars = {host: views.host(host, names, declaration, domains) for host, names in services_of.items()}
     _fill(declaration, hostvars, groups)
-    observed = dict.fromkeys([*services_of, *groups.get(str(fleet.get("upgrade_balancers") or "balancers"), ())])
+    spares = (host for spec in declaration.values() for host in groups.get(_spare_group(spec), ()))
+    balancers = groups.get(str(fleet.get("upgrade_balancers") or "balancers"), ())
+    observed = dict.fromkeys([*services_of, *balancers, *spares])
     facts = {host: views.facts(host) for host in observed}
     return Source(declaration, fleet, Inventory(groups, hostvars), facts, tuple(views.undefined))
 
@@ -149,6 +157,11 @@ def _fill(declaration: Mapping[str, Any], hostvars: Mapping[str, Any], groups: M
 
 def _has(spec: Any, key: str) -> bool:
     return isinstance(spec, Mapping) and isinstance(spec.get(key), str)
+
+
+def _spare_group(spec: Any) -> str:
+    copies = spec.get("side_by_side") if isinstance(spec, Mapping) else None
+    return str(copies["hosts"]) if isinstance(copies, Mapping) and _has(copies, "hosts") else ""
 
 
 def _hosts(name: str, spec: Any, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -241,13 +254,18 @@ def state(
     }
     checks = _schema_checks(cluster, facts)
     left = [job for job in unfinished if job["service"] in cluster.services]
+    in_flight = {job["instance"] for job in left if job["instance"] in instances}
+    in_flight |= {job["service"] for job in left if job["kind"] == "switch"}
     return State(
         instances=instances,
         schema={name: _schema(cluster, name, code) for name, code in checks.items() if code in _STEPS},
         active={name: host for name in cluster.services if (host := _active(cluster, name, facts))},
         vip_holder=_vip_holder(cluster, facts),
         tested=tested,
-        in_flight=frozenset(job["instance"] for job in left if job["instance"] in instances),
+        traffic=traffic(cluster, facts),
+        in_flight=frozenset(in_flight),
+        spare=spare(facts),
+        beside=second_copies(cluster, facts),
         obstacles=tuple(_obstacles(cluster, facts, checks)),
         notes=(*_unfinished(left, instances), *broken, *_notes(cluster, facts)),
     )
@@ -257,7 +275,11 @@ def _unfinished(jobs: Iterable[Mapping[str, Any]], seen: Mapping[str, InstanceSt
     """What is to be said of jobs that a run began and never ended."""
     for job in jobs:
         found = seen.get(job["instance"] or "")
-        if found is None:
+        if job["kind"] == "switch":
+            then = "it goes first, and begins by looking at what is there"
+        elif job["kind"] == "settle":
+            then = "what is left of the second copies is taken away"
+        elif found is None:
             then = "what is left of it goes first" if job["kind"] == "expand" else "its schema says what is left of it"
         else:
             then = "it runs its target and serves, so nothing is left of it" if found.current else "it goes first"
@@ -285,6 +307,8 @@ def differences(cluster: Cluster, facts: Facts) -> list[str]:
             found.append(f"{name} runs {seen.running or 'nothing'}, not {instance.artifact.target}")
         if seen.reason:
             found.append(f"{name} does not serve: {seen.reason}")
+    for name, copies in second_copies(cluster, facts).items():
+        found.append(f"{name}: second copies are left: {some(list(copies), 4)}")
     for name, code in checks.items():
         if steps := _schema(cluster, name, code):
             found.append(f"{name}: its database schema is not at its head, still to do: {', '.join(steps)}")
@@ -418,7 +442,7 @@ def _obstacles(cluster: Cluster, facts: Facts, checks: Mapping[str, int]) -> Ite
         if "backends" not in found:
             why = f" ({found['msg']})" if found.get("msg") else ""
             yield f"{balancer}: HAProxy's socket does not answer{why}: no drain without knowing its table"
-        elif found.get("config_changed_since_start"):
+        elif found.get("config_changed_since_start") and not _by_second_copies(found):
             what = some([str(line) for line in found.get("config_differences") or ["newer than the worker"]], 2)
             yield (
                 f"{balancer}: HAProxy's configuration on disk is not what runs ({what}): a reload in the middle would"
@@ -427,6 +451,15 @@ def _obstacles(cluster: Cluster, facts: Facts, checks: Mapping[str, int]) -> Ite
     for name, code in checks.items():
         if code not in _STEPS:
             yield f"{name}: its schema check ended with {code}; run upgrade_services.{name}.database.check by hand"
+
+
+def _by_second_copies(found: Mapping[str, Any]) -> bool:
+    """Is all that the configuration differs in what second copies have added to it while HAProxy ran?"""
+    names = [name for backend in found["backends"].values() for name in backend["servers"] if name.endswith(BESIDE)]
+    lines = [str(line) for line in found.get("config_differences", ())]
+    return any(f"{BESIDE}: " in line for line in lines + [f"{name}: " for name in names]) and all(
+        f"{BESIDE}: " in line or line.endswith("is newer than the running worker") for line in lines
+    )
 
 
 def _notes(cluster: Cluster, facts: Facts) -> Iterator[str]:
@@ -440,11 +473,35 @@ def _notes(cluster: Cluster, facts: Facts) -> Iterator[str]:
                 yield f"{name} is unsteady: down {falls} times in {where}, and up only since {duration(since)}"
 
 
-def managed(cluster: Cluster) -> dict[str, dict[str, Any]]:
-    """What role `observe` looks at, by host: `containers` (target image by container), `packages`, `host_image`."""
-    hosts: dict[str, dict[str, Any]] = {}
+def artifacts(cluster: Cluster, facts: Facts) -> list[dict[str, Any]]:
+    """What runs now, by service: each version with its digest (its id where it came from no registry) and how many."""
+    found: dict[tuple[str, str, str], int] = {}
     for instance in cluster.instances.values():
-        row = hosts.setdefault(instance.host, {"containers": {}, "packages": [], "host_image": ""})
+        row = facts.get(instance.host, {}).get("observe_containers", {}).get(instance.artifact.name, {})
+        running = runs(instance, facts).running
+        digest = str(row.get("digest") or row.get("image_id") or "")
+        if running:
+            found[instance.service, running, digest] = found.get((instance.service, running, digest), 0) + 1
+    return [
+        {"service": service, "artifact": running, "digest": digest, "instances": number}
+        for (service, running, digest), number in found.items()
+    ]
+
+
+def managed(cluster: Cluster) -> dict[str, dict[str, Any]]:
+    """What role `observe` looks at, by host: `containers` (target image by container), `packages`, `host_image`, and
+    `ports`: the ranges in which second copies may listen."""
+    hosts: dict[str, dict[str, Any]] = {}
+    for service in cluster.services.values():
+        if service.side_by_side is None:
+            continue
+        for number, instance in enumerate(service.instances):
+            row = _managed_row(hosts, service.beside_host(number))
+            row["containers"][instance.artifact.name + BESIDE] = instance.artifact.target
+            if list(service.side_by_side.ports) not in row["ports"]:
+                row["ports"].append(list(service.side_by_side.ports))
+    for instance in cluster.instances.values():
+        row = _managed_row(hosts, instance.host)
         if instance.artifact.kind == "container":
             row["containers"][instance.artifact.name] = instance.artifact.target
         elif instance.artifact.kind == "packages":
@@ -452,3 +509,12 @@ def managed(cluster: Cluster) -> dict[str, dict[str, Any]]:
         else:
             row["host_image"] = instance.artifact.target
     return hosts
+
+
+def _managed_row(hosts: dict[str, dict[str, Any]], host: str) -> dict[str, Any]:
+    return hosts.setdefault(host, {"containers": {}, "packages": [], "host_image": "", "ports": []})
+
+
+def measure(cluster: Cluster) -> float:
+    """For how many seconds balancers count requests: not at all where every service can be rolled."""
+    return MEASURED if any(needs_traffic(service) for service in cluster.services.values()) else 0.0

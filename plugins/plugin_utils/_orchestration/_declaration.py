@@ -21,6 +21,7 @@ from typing import Any
 
 from ._keys import FLEET, HTTP_KEYS, PER_HOST, ROOT, SERVICE
 from ._model import (
+    BESIDE,
     Artifact,
     Ceilings,
     Cluster,
@@ -303,10 +304,9 @@ class _Reader:
             wrong = "tells no second copy its port, and on its instance's host it can't have the same"
             remedy = 'write "{port}" into the variable that says it, such as {WEB_PORT: "{port}"}, or name spare hosts'
             self._add("side_by_side.environment", wrong, remedy)
-        together = -(-len(hosts) // len(spare)) if spare else 1
-        if last - first + 1 < together:
-            wrong = f"has {last - first + 1} for {together} second copies on one host"
-            self._add("side_by_side.ports", wrong, "widen the range, or name more hosts", value=f"{first}-{last}")
+        if spare and len(spare) < len(hosts):
+            wrong = f"has {len(spare)} for {len(hosts)} second copies, one each"
+            self._add("side_by_side.hosts", wrong, f"add {len(hosts) - len(spare)} more to it", value=said["hosts"])
         return SideBySide(
             ports=(first, last),
             hosts=spare,
@@ -601,7 +601,7 @@ def unmatched(cluster: Cluster, tables: Mapping[str, Mapping[str, Sequence[str]]
                     remedy = nearest(name, spare) if spare else "add it there, or correct balancer.server"
                     problems.add(f"{path}.server", wrong, remedy, value=name, host=balancer)
             for name in there:
-                if name not in servers:
+                if name not in servers and name.removesuffix(BESIDE) not in servers:
                     wrong = f"is a server of backend {backend} that no instance matches"
                     remedy = "add its host to the group, correct balancer.server, or remove it from the balancer"
                     problems.add(f"{path}.server", wrong, remedy, value=name, host=balancer)

@@ -176,6 +176,13 @@ def bears_no_outage(service: Service, state: State) -> str:
     return "" if verdict.fits or (service.method == "roll" and service.max_unavailable) else verdict.why
 
 
+def needs_traffic(service: Service) -> bool:
+    """Whether what the balancers measure may decide how it is upgraded."""
+    if service.method == "auto":
+        return bool(service.backends) and not _roll(service, State()).fits
+    return service.method in ("hold", "held_switch")
+
+
 # Holding
 
 

@@ -357,4 +357,5 @@ def test_managed_says_what_to_look_at() -> None:
         "containers": {"keystone": NEW},
         "packages": [],
         "host_image": "",
+        "ports": [],
     }

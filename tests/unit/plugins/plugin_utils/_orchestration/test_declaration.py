@@ -61,7 +61,7 @@ def test_defaults_are_those_of_the_model() -> None:
 
 
 def test_every_key_is_read() -> None:
-    groups = {"controllers": CONTROLLERS, "db": ("db1",), "haproxies": ("lb1",)}
+    groups = {"controllers": CONTROLLERS, "db": ("db1",), "haproxies": ("lb1",), "spares": ("s1", "s2", "s3")}
     zones = {host: {"zone": zone, "upgrade_host_class": "big"} for host, zone in zip(CONTROLLERS, "abc", strict=True)}
     keystone = {
         "hosts": "controllers",
@@ -79,7 +79,7 @@ def test_every_key_is_read() -> None:
         "hold": {"deadline": "30s", "on_deadline": "reject", "timeouts": {"the clients": "1m"}},
         "side_by_side": {
             "ports": "15000-15009",
-            "hosts": "haproxies",
+            "hosts": "spares",
             "environment": {"KEYSTONE_PORT": "{port}"},
             "memory": "300MB",
             "steps": [10, 100],
@@ -142,7 +142,7 @@ def test_every_key_is_read() -> None:
         active_passive=True,
         method="side_by_side",
         hold=Hold(30.0, "reject", {"the clients": 60.0}),
-        side_by_side=SideBySide((15000, 15009), ("lb1",), 300_000_000, (10, 100), 5.0, 0.005, 120.0, "/v3"),
+        side_by_side=SideBySide((15000, 15009), ("s1", "s2", "s3"), 300_000_000, (10, 100), 5.0, 0.005, 120.0, "/v3"),
         backends=("internal", "public"),
         health=("http", "tcp", "command"),
         min_healthy_time=15.0,

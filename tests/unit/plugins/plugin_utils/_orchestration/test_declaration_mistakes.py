@@ -576,10 +576,9 @@ ROWS = [
     pytest.param(
         {"keystone.side_by_side": {"ports": 15000, "hosts": "spares"}, "!spares": ("spare1",)},
         [
-            "upgrade_services.keystone.side_by_side.ports: '15000-15000' has 1 for 3 second copies on one host; widen "
-            "the range, or name more hosts",
+            "upgrade_services.keystone.side_by_side.hosts: 'spares' has 1 for 3 second copies, one each; add 2 more to it",
         ],
-        id="too-few-ports",
+        id="too-few-spare-hosts",
     ),
     pytest.param(
         {"keystone.side_by_side": {"ports": 15000, "hosts": "spares"}},
