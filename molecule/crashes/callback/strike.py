@@ -4,8 +4,9 @@
 """The callback `strike`: at the start of one task of one job it kills the run, or runs a command. For tests only.
 
 RONDO_STRIKE is JSON: role, task (the place), kind (of the job), spare (ids of jobs to leave alone), later (not on the
-host of the run's first job of that kind), mark (a file in which it says where it struck), and either `kill_after`
-(seconds) or `command` (a list; {host} is the job's host, {earlier} the host of the run's first job of that kind).
+host of the run's first job of that kind), nth (which time it comes there; default: the first), mark (a file in which it
+says where it struck), and either `kill_after` (seconds) or `command` (a list; {host} is the job's host, {earlier} the
+host of the run's first job of that kind).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class CallbackModule(CallbackBase):
         super().__init__(*words, **options)
         self._strike = json.loads(os.environ.get("RONDO_STRIKE", "null"))
         self._earlier = ""
+        self._times = 0
 
     def v2_runner_on_start(self, host, task):
         """Called in the controller's own process, just before it forks the task's worker."""
@@ -48,6 +50,9 @@ class CallbackModule(CallbackBase):
             return
         place = (task._role.get_name() if task._role else "", task.name)
         if place != (strike["role"], strike["task"]) or job["id"] in strike["spare"]:
+            return
+        self._times += 1
+        if self._times < strike.get("nth", 1):
             return
         self._strike = None
         Path(strike["mark"]).write_text(json.dumps({"id": str(job["id"]), "host": host.get_name()}), encoding="utf-8")

@@ -43,12 +43,13 @@ ASK = (
 
 @dataclass(frozen=True)
 class Strike:
-    """Kill the run (SIGKILL, its whole process group) so many seconds after the start of a task of a job."""
+    """Kill the run (SIGKILL, its whole process group) so many seconds after a task of a job began for the nth time."""
 
     role: str
     task: str
     kind: str = "switch"
     kill_after: float = 0.0
+    nth: int = 1
     spare: tuple[str, ...] = ()
     later: bool = False
 
