@@ -5,12 +5,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from conftest import Lab
 
+COLLECTIONS = Path(__file__).resolve().parents[3] / ".cache" / "collections"
 INTERNAL = "keystone_internal_back"
 
 
@@ -69,3 +76,70 @@ def test_a_configuration_that_is_not_there(lab: Lab) -> None:
     result = lab.module("haproxy_info", config=str(lab.home / "nothing.cfg"))
     assert result["failed"]
     assert result["msg"].endswith("nothing.cfg: can't be read (No such file or directory)")
+
+
+def test_what_passes_through_and_what_there_is_room_for(lab: Lab) -> None:
+    asking = threading.Event()
+
+    def ask() -> None:
+        while not asking.is_set():
+            lab.get()
+
+    client = threading.Thread(target=ask, daemon=True)
+    client.start()
+    try:
+        seen = lab.module("haproxy_info", config=str(lab.config), measure=1)["traffic"]
+    finally:
+        asking.set()
+        client.join()
+
+    assert seen["backends"][INTERNAL]["rate"] > 0
+    assert seen["backends"]["plain_back"]["rate"] == 0
+    assert seen["backends"][INTERNAL]["mode"] == "http"
+    assert seen["backends"][INTERNAL]["frontends"] == ["internal"]
+    assert seen["backends"]["follower_back"]["frontends"] == []
+    assert seen["backends"][INTERNAL]["slowest"] >= 0
+    assert seen["frontends"]["internal"]["timeout"] == 300
+    assert 0 < seen["frontends"]["internal"]["maxconn"] <= seen["maxconn"]
+    assert seen["memory_room"] > 0
+    assert seen["holds"] is None
+
+    unread = lab.module("haproxy_info", measure=0.1)["traffic"]
+    assert unread["backends"][INTERNAL]["frontends"] is None
+    assert unread["frontends"]["internal"]["timeout"] is None
+    assert lab.module("haproxy_info")["traffic"] is None
+
+
+def test_requests_in_progress_are_counted(lab: Lab) -> None:
+    slow = lab.slow_request("ctl1")
+    seen = lab.module("haproxy_info", measure=0.1)["traffic"]["backends"][INTERNAL]
+    assert seen["concurrency"] == 1
+    lab.applications["ctl1"].gate.set()
+    assert slow.result()[0] == 200
+    after = lab.module("haproxy_info", measure=0.1)["traffic"]["backends"][INTERNAL]
+    assert after["concurrency"] == 0
+    assert after["slowest"] > 0
+
+
+def test_what_can_be_held(hold_lab: Lab) -> None:
+    seen = hold_lab.module("haproxy_info", config=str(hold_lab.config), measure=0.1)["traffic"]
+    assert seen["holds"] == ["keystone", "mariadb"]
+    assert seen["backends"]["keystone_back"]["frontends"] == ["external", "internal", "plain"]
+    assert seen["backends"]["tcp_back"]["mode"] == "tcp"
+    assert seen["frontends"]["internal"]["maxconn"] == 2000
+
+
+def test_room_on_a_host_with_a_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "ansible_collections.rondo.upgrade.plugins.modules.room_info"],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": {"ports": [[port, port], [1, 1]], "path": "/nowhere/at/all"}}),
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(COLLECTIONS)},
+        )
+    room = json.loads(done.stdout)
+    assert room["ports"] == [port]
+    assert room["memory"] > 0 and room["disk"] > 0
