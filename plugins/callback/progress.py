@@ -56,13 +56,11 @@ from ansible import constants as C
 from ansible.plugins.callback import CallbackBase
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils import _core_compat as compat
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._events import JOURNAL, PLAN, REPORT, message
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._journal import Journal
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._live import Live, Run
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._panel import Panel, unfit
 
-JOURNAL = "rondo.upgrade.journal"
-PLAN = "rondo.upgrade.plan"
-REPORT = "rondo.upgrade.report"
 DEBUG = ("debug", "ansible.builtin.debug", "ansible.legacy.debug")
 COUNTS = {
     "changed": "changed",
@@ -109,15 +107,6 @@ def _seconds(took):
     if took is None:
         return "? s"
     return f"{took:.1f} s" if took < 10 else f"{took:.0f} s"
-
-
-def message(result):
-    """What a result says, in full: its message, and what a program wrote to its error output."""
-    if "censored" in result:
-        return str(result["censored"])
-    parts = [result.get("msg"), result.get("reason"), result.get("module_stderr"), result.get("stderr")]
-    texts = [part if isinstance(part, str) else json.dumps(part, default=str) for part in parts if part]
-    return "\n".join(dict.fromkeys(text.rstrip() for text in texts)) or "no message"
 
 
 def harmless(method):

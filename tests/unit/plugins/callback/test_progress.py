@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.rondo.upgrade.plugins.callback.progress import job_line, message
+from ansible_collections.rondo.upgrade.plugins.callback.progress import job_line
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._events import message
 
 
 def ended(**others: Any) -> dict[str, Any]:
