@@ -336,9 +336,10 @@ def _instance(instance: Instance, facts: Facts, balancers: Iterable[str]) -> Ins
         return InstanceState(healthy=False, reason="it could not be observed")
     kinds = {"container": _container, "packages": _packages, "host_image": _host_image}
     seen = kinds[instance.artifact.kind](instance.artifact, facts[instance.host])
+    in_place = seen.current and not seen.reason
     reasons = [seen.reason] if seen.reason else []
     reasons += _out_of_rotation(instance, facts, balancers)
-    return replace(seen, healthy=not reasons, reason="; ".join(reasons))
+    return replace(seen, healthy=not reasons, reason="; ".join(reasons), in_place=in_place)
 
 
 def _container(artifact: Artifact, facts: Mapping[str, Any]) -> InstanceState:

@@ -509,11 +509,19 @@ class Journal:
         return [found for number in numbers if (found := self.run(number)) is not None]
 
     def durations(self) -> dict[tuple[str, str, str], list[float]]:
-        """Seconds that jobs took, by (kind, service, host), oldest first; only those that were done."""
+        """Seconds that jobs took, by (kind, service, host), oldest first; only those that were done.
+
+        Of jobs `switch` the kind has the method behind it. What they held is there too: as `offline`, and the rest of
+        it as `pause METHOD`.
+        """
         with self._errors("read"):
             durations: dict[tuple[str, str, str], list[float]] = {}
             for row in self._db.execute("SELECT * FROM jobs WHERE outcome = 'done' ORDER BY ended"):
-                durations.setdefault((row["kind"], row["service"], row["host"]), []).append(row["ended"] - row["begun"])
+                found = {row["kind"]: row["ended"] - row["begun"]}
+                if row["kind"] == "switch":
+                    found = _switched(json.loads(row["job"]).get("method"), found["switch"], json.loads(row["details"]))
+                for kind, seconds in found.items():
+                    durations.setdefault((kind, row["service"], row["host"]), []).append(seconds)
             return durations
 
     def tested(self) -> frozenset[tuple[str, str, str]]:
@@ -523,7 +531,15 @@ class Journal:
                 "SELECT DISTINCT service, running, target FROM jobs JOIN runs ON runs.id = jobs.run "
                 "WHERE jobs.kind = 'replace' AND jobs.outcome = 'done' AND runs.outcome = 'done'"
             )
-            return frozenset((row["service"], row["running"], row["target"]) for row in rows)
+            found = {(row["service"], row["running"], row["target"]) for row in rows}
+            for (job,) in self._db.execute(
+                "SELECT job FROM jobs JOIN runs ON runs.id = jobs.run "
+                "WHERE jobs.kind = 'switch' AND jobs.outcome = 'done' AND runs.outcome = 'done'"
+            ):
+                switch = json.loads(job)
+                rows = switch.get("instances", ()) if switch.get("method") == "hold" else ()
+                found |= {(switch["service"], one["running"], one["artifact"]["target"]) for one in rows}
+            return frozenset(found)
 
     # Below this line: how
 
@@ -697,6 +713,18 @@ def _dump(value: Mapping[str, Any] | Sequence[Any]) -> str:
 
 def _owner(row: sqlite3.Row) -> Owner:
     return Owner(**json.loads(row["owner"]))
+
+
+def _switched(method: str, seconds: float, details: Mapping[str, Any]) -> dict[str, float]:
+    """What a job `switch` has taught: how long it took, how long requests were held, and what of that was `offline`."""
+    found = {f"switch {method}": seconds}
+    held = details.get("hold") or {}
+    if pause := held.get("pause"):
+        offline = float(held.get("offline") or 0.0)
+        found[f"pause {method}"] = float(pause) - offline
+        if offline:
+            found["offline"] = offline
+    return found
 
 
 def _job(row: sqlite3.Row) -> dict[str, Any]:

@@ -18,7 +18,14 @@ _BOX_GAP = (34, 14)
 _LABEL = 230
 _ROW = 20
 _MOST_ROWS = 200
-_COLOURS = {"expand": "#7a5195", "replace": "#2f6db5", "migrate": "#bc5090", "contract": "#c8553d"}
+_COLOURS = {
+    "expand": "#7a5195",
+    "switch": "#2a9d8f",
+    "replace": "#2f6db5",
+    "settle": "#6c757d",
+    "migrate": "#bc5090",
+    "contract": "#c8553d",
+}
 _STYLE = """
   text { font: 12px sans-serif; fill: #1b1f24; }
   .title { font-size: 15px; font-weight: bold; }

@@ -64,12 +64,10 @@ def way_back(runs: Iterable[Mapping[str, Any]], cluster: Cluster, only: Sequence
     returned: set[str] = set()
     contracts: list[Mapping[str, Any]] = []
     for run in series:
-        for job in run["jobs"]:
-            if job["service"] not in chosen:
-                continue
-            if job["kind"] == "contract" and job["details"].get("no_return"):
-                contracts.append(job)
-            if job["kind"] != "replace" or job["instance"] in returned:
+        jobs = [job for job in run["jobs"] if job["service"] in chosen]
+        contracts += [job for job in jobs if job["details"].get("no_return")]
+        for job in _replacements(jobs, back=run["kind"] == KIND):
+            if job["instance"] in returned:
                 continue
             if run["kind"] != KIND:
                 found[job["instance"]] = job["running"]
@@ -82,6 +80,20 @@ def way_back(runs: Iterable[Mapping[str, Any]], cluster: Cluster, only: Sequence
     if problems := [*_contracted(contracts, targets), *_nameless(targets)]:
         raise RevertError(f"There is no way back, and nothing was begun: {'; '.join(problems)}.")
     return Back(targets, tuple(run["id"] for run in series), tuple(notes))
+
+
+def _replacements(jobs: Iterable[Mapping[str, Any]], *, back: bool) -> Iterator[Mapping[str, Any]]:
+    """The jobs that replaced an instance, and what a `switch` did to each of its own.
+
+    Second copies count: what they took the traffic from has to get it back. On the way back they prove nothing.
+    """
+    for job in jobs:
+        if job["kind"] == "replace":
+            yield job
+        elif job["kind"] == "switch" and (job["method"] == "hold" or not back):
+            for member in job["instances"]:
+                if not member["current"]:
+                    yield {**job, "instance": member["instance"], "running": member["running"]}
 
 
 def _upgrade(runs: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -98,9 +110,13 @@ def _contracted(jobs: Iterable[Mapping[str, Any]], targets: Mapping[str, str]) -
         versions = sorted({old for name, old in targets.items() if name.startswith(f"{job['service']}@")})
         if versions:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job["begun"]))
+            has = (
+                "has changed the database so that" if job["kind"] == "switch" else "has removed from the database what"
+            )
+            may = "may not work with it" if job["kind"] == "switch" else "may need"
             yield (
-                f"{job['id']} in run {job['run']}, begun {when}, has removed from the database what {some(versions)} "
-                "may need; go forward, or restore the database from before it and put the old version on by hand"
+                f"{job['id']} in run {job['run']}, begun {when}, {has} {some(versions)} "
+                f"{may}; go forward, or restore the database from before it and put the old version on by hand"
             )
 
 

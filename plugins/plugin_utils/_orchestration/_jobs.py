@@ -181,10 +181,11 @@ def _service_phases(
         return [(kind, phase, [Job(phase, kind, name, first, None, phase, also=tuple(also))])]
 
     chain = schema_phase("expand")
-    switches = bool(to_replace) and method not in (None, "roll") and not copied(service, state)
+    pending = any(not state.instances.get(i.name, UNSEEN).in_place for i in to_replace)
+    switches = pending and method not in (None, "roll") and not copied(service, state)
     if switches:
         chain += whole_phase("switch")
-    if method == "hold":
+    if switches and method == "hold":
         replaced = unfinished = last = []
     for number, instance in enumerate(canaries, 1):
         phase = f"canary {number} {name}"

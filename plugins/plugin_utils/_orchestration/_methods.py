@@ -91,6 +91,9 @@ def choose(service: Service, state: State, estimates: Estimates) -> Choice:
     if service.instances and all(_current(state, instance.name) for instance in service.instances):
         method = "roll" if service.method == "auto" else service.method
         return Choice(method, "nothing to do: every instance already runs its target")
+    if service.instances and all(_in_place(state, instance.name) for instance in service.instances):
+        method = "roll" if service.method == "auto" else service.method
+        return Choice(method, "nothing to replace: those that do not serve run their target, and only have to return")
     checks: dict[Method, Callable[[], _Verdict]] = {
         "roll": lambda: _roll(service, state),
         "hold": lambda: _hold(service, state, estimates),
@@ -123,6 +126,11 @@ def choose(service: Service, state: State, estimates: Estimates) -> Choice:
 
 def _current(state: State, name: str) -> bool:
     return name in state.instances and state.instances[name].current
+
+
+def _in_place(state: State, name: str) -> bool:
+    seen = state.instances.get(name, UNSEEN)
+    return seen.current or seen.in_place
 
 
 def _declared(service: Service, method: Method, checks: Mapping[Method, Callable[[], _Verdict]]) -> Choice:

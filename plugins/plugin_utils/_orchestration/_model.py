@@ -180,13 +180,15 @@ class InstanceState:
     """What really runs. `running` is how the artifact names itself now ("" where nothing runs).
 
     `current`: it runs exactly its target (by digest, not only by tag). `healthy`: it serves, so that budgets may count
-    on it; `reason` says why not. `size` is the bytes that staging its target takes, where known.
+    on it; `reason` says why not. `in_place`: the target runs, and at most its way back into rotation is left. `size`
+    is the bytes that staging its target takes, where known.
     """
 
     running: str = ""
     current: bool = False
     healthy: bool = True
     reason: str = ""
+    in_place: bool = False
     staged: bool = False
     size: int | None = None
 

@@ -21,7 +21,7 @@ from ._forecast import Timeline, likely_makespans, rounds, run_window
 from ._improve import improve
 from ._jobs import UNSEEN, Job, Phase, jobs_and_phases, needs_replacing, service_order
 from ._methods import Choice, bears_no_outage, choose
-from ._model import Cluster, Hold, Instance, Method, Service, SideBySide, State
+from ._model import Cluster, Hold, Instance, Method, SecondCopy, Service, SideBySide, State
 from ._remarks import risks
 from ._staging import Staging, stage_time
 from ._whole import COPYING, Beside, besides, estimate, held, keys, no_return, own
@@ -383,7 +383,7 @@ def _service_values(service: Service) -> list[Any]:
 _NESTED: Final = frozenset({"instances", "estimates", "database", "hold", "side_by_side"})
 
 
-def _plain(value: Hold | SideBySide) -> list[Any]:
+def _plain(value: Hold | SideBySide | SecondCopy) -> list[Any]:
     found = [getattr(value, name) for name in value.__dataclass_fields__]
     return [dict(each) if isinstance(each, Mapping) else each for each in found]
 
@@ -396,7 +396,9 @@ def _state_rows(cluster: Cluster, state: State) -> list[Any]:
         if seen is not None and (seen.running or seen.current or not seen.healthy):
             rows.append((instance.name, seen.running, seen.current, seen.healthy))
     schema = {name: list(kinds) for name, kinds in state.schema.items()}
-    return [rows, schema, dict(state.active), state.vip_holder, sorted(state.in_flight), sorted(state.obstacles)]
+    copies = {name: {one: _plain(copy) for one, copy in there.items()} for name, there in state.beside.items()}
+    known = [rows, schema, dict(state.active), state.vip_holder, sorted(state.in_flight), sorted(state.obstacles)]
+    return [*known, copies] if copies else known
 
 
 def _instances(cluster: Cluster) -> Iterable[Instance]:

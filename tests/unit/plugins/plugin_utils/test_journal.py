@@ -103,6 +103,33 @@ def test_a_run_from_start_to_end(path: Path) -> None:
         assert journal.run(99) is None
 
 
+def test_what_a_switch_teaches(path: Path) -> None:
+    ticks = iter(range(1000, 2000, 10))
+    member = {"running": "28.1.0", "artifact": {"target": "29.1.0"}}
+    row = {"kind": "switch", "service": "keystone", "host": "ctl1", "instance": None, "instances": [member]}
+    with Journal(path, clock=lambda: next(ticks)) as journal:
+        run = journal.start_run(PLAN)
+        for method, hold in (
+            ("hold", {"pause": 7.0, "offline": 3.0}),
+            ("held_switch", {"pause": 1.5}),
+            ("side_by_side", None),
+        ):
+            one = {**row, "id": f"switch {method}", "method": method}
+            journal.begin(run, one)
+            journal.end(run, one["id"], "done", {"hold": hold} if hold else {})
+        journal.end_run(run, "done")
+        where = ("keystone", "ctl1")
+        assert journal.durations() == {
+            ("switch hold", *where): [pytest.approx(20)],
+            ("pause hold", *where): [4.0],
+            ("offline", *where): [3.0],
+            ("switch held_switch", *where): [pytest.approx(20)],
+            ("pause held_switch", *where): [1.5],
+            ("switch side_by_side", *where): [pytest.approx(20)],
+        }
+        assert journal.tested() == {("keystone", "28.1.0", "29.1.0")}
+
+
 def test_only_a_run_that_was_done_counts_as_tested(path: Path) -> None:
     with Journal(path) as journal:
         run = journal.start_run(PLAN)

@@ -93,6 +93,37 @@ def test_no_way_back_after_a_contract_that_removed_something() -> None:
     assert len(way_back([run(1, *jobs, schema("keystone", "expand"))], CLUSTER).targets) == 2
 
 
+def switch(name: str, method: str, *current: str, outcome: str | None = "done", **details: Any) -> dict[str, Any]:
+    members = [
+        {"instance": f"{name}@{host}", "running": f"{name}:{2 if host in current else 1}", "current": host in current}
+        for host in HOSTS
+    ]
+    return {**schema(name, "switch", **details), "method": method, "instances": members, "outcome": outcome}
+
+
+@pytest.mark.parametrize("method", ["hold", "held_switch", "side_by_side"])
+def test_what_a_switch_replaced(method: str) -> None:
+    assert way_back([run(1, switch("keystone", method, "c3"))], CLUSTER).targets == {
+        "keystone@c1": "keystone:1",
+        "keystone@c2": "keystone:1",
+    }
+
+
+def test_a_hold_takes_back_what_a_hold_did_and_second_copies_only_with_their_instances() -> None:
+    upgrade = run(1, switch("keystone", "held_switch"), job("keystone@c1", "keystone:1"))
+    held = run(2, switch("keystone", "hold"), kind="revert")
+    assert way_back([held, upgrade], CLUSTER).targets == {}
+    moved = run(2, switch("keystone", "held_switch"), job("keystone@c1", "keystone:2"), kind="revert", outcome="failed")
+    assert way_back([moved, upgrade], CLUSTER).targets == {"keystone@c2": "keystone:1", "keystone@c3": "keystone:1"}
+
+
+def test_no_way_back_after_an_offline_step_that_is_not_reversible() -> None:
+    with pytest.raises(
+        RevertError, match=r"switch keystone in run 1, begun .* so that keystone:1 may not work with it"
+    ):
+        way_back([run(1, switch("keystone", "hold", no_return=True))], CLUSTER)
+
+
 def test_a_name_that_leads_elsewhere_by_now_is_no_way_back() -> None:
     with pytest.raises(RevertError, match="stands for other content now"):
         way_back([run(1, job("keystone@c1", "keystone:2 (sha256:0123456789ab)"))], CLUSTER)
