@@ -17,7 +17,10 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils._action import JOURN
 class ActionModule(UpgradeAction):
     """Thin: the journal's runs in, targets out."""
 
-    OPTIONS = {"only": {"type": "list", "elements": "str", "default": []}}
+    OPTIONS = {
+        "only": {"type": "list", "elements": "str", "default": []},
+        "leave_dependants": {"type": "bool", "default": False},
+    }
 
     def act(self, options: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         cluster = self.source(variables).cluster()
@@ -31,7 +34,8 @@ class ActionModule(UpgradeAction):
         with kept:
             runs = kept.runs()
         try:
-            back = _revert.way_back(runs, cluster, [name.strip() for name in options["only"] if name.strip()])
+            only = [name.strip() for name in options["only"] if name.strip()]
+            back = _revert.way_back(runs, cluster, only, leave_dependants=options["leave_dependants"])
         except _revert.RevertError as error:
             raise AnsibleActionFail(str(error)) from error
         return {"back": back.to_dict(), "services": back.services, "page": _revert.page(back)}

@@ -23,10 +23,16 @@ extends_documentation_fragment:
   - rondo.upgrade.controller
 options:
   only:
-    description: The services to take back. Default, all.
+    description:
+      - The services to take back. Default, all.
+      - What depends on one of them and was upgraded on top of it must be named too.
     type: list
     elements: str
     default: []
+  leave_dependants:
+    description: Whether what depends on a service that goes back may stay on its new version.
+    type: bool
+    default: false
 attributes:
   diff_mode:
     description: Shows what changes when in diff mode.

@@ -13,7 +13,7 @@ point the other way, and it has no schema jobs.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,11 +47,14 @@ class Back:
         return {"targets": dict(self.targets), "runs": list(self.runs), "notes": list(self.notes)}
 
 
-def way_back(runs: Iterable[Mapping[str, Any]], cluster: Cluster, only: Sequence[str] = ()) -> Back:
+def way_back(
+    runs: Iterable[Mapping[str, Any]], cluster: Cluster, only: Sequence[str] = (), *, leave_dependants: bool = False
+) -> Back:
     """The way back from the last upgrade, of all services or `only` those named.
 
-    `runs`: the journal's, the last one first. Raises RevertError where a service is not declared, or where something
-    makes it impossible: then nothing was begun.
+    `runs`: the journal's, the last one first. `leave_dependants`: services that depend on one of those may stay on the
+    version that was put on top of it. Raises RevertError where a service is not declared, or where something makes it
+    impossible: then nothing was begun.
     """
     if strange := [name for name in only if name not in cluster.services]:
         raise RevertError(
@@ -74,10 +77,15 @@ def way_back(runs: Iterable[Mapping[str, Any]], cluster: Cluster, only: Sequence
             elif job["outcome"] == "done":
                 returned.add(job["instance"])
     instances = cluster.instances
-    notes = [f"{name} is no longer declared: it stays as it is" for name in found if name not in instances]
-    notes += [f"{name} ran nothing before: it stays as it is" for name in found if not found[name]]
-    targets = {name: found[name] for name in instances if found.get(name)}
-    if problems := [*_contracted(contracts, targets), *_nameless(targets)]:
+    asked = {name: old for name, old in found.items() if name.partition("@")[0] in chosen or not only}
+    notes = [f"{name} is no longer declared: it stays as it is" for name in asked if name not in instances]
+    notes += [f"{name} ran nothing before: it stays as it is" for name in asked if not asked[name]]
+    every = {name: found[name] for name in instances if found.get(name)}
+    targets = {name: old for name, old in every.items() if name.partition("@")[0] in chosen}
+    problems = [*_contracted(contracts, targets), *_nameless(targets)]
+    if not leave_dependants:
+        problems += _on_top(cluster, every, chosen)
+    if problems:
         raise RevertError(f"There is no way back, and nothing was begun: {'; '.join(problems)}.")
     return Back(targets, tuple(run["id"] for run in series), tuple(notes))
 
@@ -118,6 +126,26 @@ def _contracted(jobs: Iterable[Mapping[str, Any]], targets: Mapping[str, str]) -
                 f"{job['id']} in run {job['run']}, begun {when}, {has} {some(versions)} "
                 f"{may}; go forward, or restore the database from before it and put the old version on by hand"
             )
+
+
+def _on_top(cluster: Cluster, targets: Mapping[str, str], chosen: Collection[str]) -> Iterator[str]:
+    """What the upgrade put on top of a service that is taken back, and that would stay."""
+    upgraded = {name.partition("@")[0] for name in targets}
+    for name in (service for service in cluster.services if service in chosen and service in upgraded):
+        above = [other for other in _dependants(cluster, name) if other in upgraded and other not in chosen]
+        if above:
+            yield (
+                f"{some(above)} {'depends' if len(above) == 1 else 'depend'} on {name} and may need its new version; "
+                "name it in upgrade_only too, or add -e upgrade_leave_dependants=true if it works with the old one"
+            )
+
+
+def _dependants(cluster: Cluster, name: str) -> list[str]:
+    """The services that need this one, also by way of others, in the declaration's order."""
+    found = {name}
+    for _unused in cluster.services:
+        found |= {other for other, service in cluster.services.items() if found.intersection(service.depends_on)}
+    return [other for other in cluster.services if other in found and other != name]
 
 
 def _nameless(targets: Mapping[str, str]) -> Iterator[str]:

@@ -83,6 +83,22 @@ def test_only_what_is_named() -> None:
         way_back(runs, CLUSTER, ["glance", "nova"])
 
 
+def test_what_was_put_on_top_of_a_service_goes_back_with_it_or_is_left_on_purpose() -> None:
+    runs = [run(1, job("db@c1", "db:1"), job("keystone@c1", "keystone:1"), job("glance@c1", "glance:1"))]
+    with pytest.raises(
+        RevertError, match=r"nothing was begun: glance depends on keystone and may need its new version"
+    ):
+        way_back(runs, CLUSTER, ["keystone"])
+    with pytest.raises(RevertError, match=r"keystone, glance depend on db"):
+        way_back(runs, CLUSTER, ["db"])
+    assert way_back(runs, CLUSTER, ["keystone", "glance"]).services == ["keystone", "glance"]
+    assert way_back(runs, CLUSTER, ["keystone"], leave_dependants=True).services == ["keystone"]
+    # One that the upgrade did not touch, or that went back already, is no obstacle.
+    assert way_back([run(1, job("keystone@c1", "keystone:1"))], CLUSTER, ["keystone"]).services == ["keystone"]
+    back = run(2, job("glance@c1", "glance:2"), kind="revert")
+    assert way_back([back, *runs], CLUSTER, ["keystone"]).services == ["keystone"]
+
+
 def test_no_way_back_after_a_contract_that_removed_something() -> None:
     jobs = [job("keystone@c1", "keystone:1"), job("glance@c1", "glance:1")]
     with pytest.raises(RevertError, match=r"nothing was begun: contract keystone in run 1, begun .* keystone:1 may"):
