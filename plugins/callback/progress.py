@@ -249,9 +249,11 @@ class CallbackModule(CallbackBase):
 
     def _open(self, started):
         self._close()
-        if not self.get_option("live") or (why := unfit(sys.stdout, os.environ)):
-            if self.get_option("live"):
-                self._display.vv(f"rondo.upgrade.progress: no live view: {why}")
+        # First this: ansible-runner's callback that wraps this one has none of its options.
+        if why := unfit(sys.stdout, os.environ):
+            self._display.vv(f"rondo.upgrade.progress: no live view: {why}")
+            return
+        if not self.get_option("live"):
             return
         path = Path(started["journal"])
         # Between two tasks of the controller, and never in the thread: a worker that is forked with the journal's lock

@@ -41,6 +41,8 @@ def unfit(stream: TextIO, environ: Mapping[str, str]) -> str:
         return "the Python package rich is missing"
     if not stream.isatty():
         return "the output is no terminal"
+    if "AWX_ISOLATED_DATA_DIR" in environ:
+        return "the terminal is ansible-runner's own"
     if environ.get("TERM", "") in ("", "dumb", "unknown"):
         return f"the terminal can't do it (TERM={environ.get('TERM', '')})"
     if environ.get("CI", "").lower() not in ("", "0", "false"):

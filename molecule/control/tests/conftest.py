@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,7 +16,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 
-from laboratory import ROOT, Laboratory, Run, declared_services, journal_run, keystone_load
+from driven import Driven
+from laboratory import ROOT, Laboratory, declared_services, journal_run, keystone_load
 from observer import Watch, watching
 
 INVENTORY = ROOT / "inventories" / "lab"
@@ -35,12 +35,11 @@ def declared() -> dict[str, Any]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Callable[..., Run]:
+def start(tmp_path: Path) -> Callable[..., Driven]:
     """Starts a playbook of the collection against the lab."""
 
-    def run(playbook: str, *options: str, **variables: Any) -> Run:
-        folder = Path(tempfile.mkdtemp(dir=tmp_path))
-        return Run(folder, INVENTORY, f"rondo.upgrade.{playbook}", *options, **variables)
+    def run(playbook: str, *options: str, **variables: Any) -> Driven:
+        return Driven(tmp_path, INVENTORY, f"rondo.upgrade.{playbook}", *options, **variables)
 
     return run
 

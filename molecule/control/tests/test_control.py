@@ -93,6 +93,11 @@ def test_pause_look_resume_and_take_it_all_back(
         ended(watch)
         assert "LAST RUN" in watch.output
         assert images(lab) == [NEW] * 3
+        # The same in ansible-runner's own events, which are what AWX has, and in the file of ours.
+        states = {"job_began": "begun", "job_ended": "ended"}
+        told = [(states[event["event"]], event["job"]) for event in upgrade.events if event["event"] in states]
+        assert sorted(told) == sorted(upgrade.job_states)
+        assert [event["outcome"] for event in upgrade.named("run_ended")] == ["done"]
 
         back = start("revert")
         ended(back)

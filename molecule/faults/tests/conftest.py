@@ -6,21 +6,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ansible_runner
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 
+from driven import Driven
 from laboratory import ROOT, Laboratory, declared_services, keystone_load
 from observer import Watch, watching
 
@@ -29,11 +27,12 @@ INVENTORY = ROOT / "inventories" / "lab"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a playbook ended. `changed` are the hosts on which it changed something."""
+    """How a playbook ended. `changed` are the hosts on which it changed something; `events`: docs/live.md."""
 
     code: int
     output: str
     changed: dict[str, int]
+    events: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -52,25 +51,9 @@ def play(tmp_path: Path) -> Callable[..., Outcome]:
     """Runs a playbook of the collection against the lab."""
 
     def run(playbook: str = "rondo.upgrade.upgrade", *, options: str = "", **variables: Any) -> Outcome:
-        runner = ansible_runner.run(
-            # A folder for each run: variables of an earlier run in the same one would still hold.
-            private_data_dir=tempfile.mkdtemp(dir=tmp_path),
-            project_dir=str(ROOT),
-            inventory=str(INVENTORY),
-            playbook=playbook,
-            cmdline=options,
-            extravars={"upgrade_directory": os.environ["LAB_BUILD"], **variables},
-            # ansible-runner wraps the stdout callback in one of its own, and finds none inside of collections.
-            envvars={
-                "ANSIBLE_STDOUT_CALLBACK": "default",
-                "ANSIBLE_NOCOLOR": "1",
-                "RONDO_LAB": os.environ["RONDO_LAB"],
-            },
-            quiet=True,
-        )
-        output = runner.stdout.read()
-        print(output)
-        return Outcome(code=runner.rc, output=output, changed=dict((runner.stats or {}).get("changed", {})))
+        driven = Driven(tmp_path, INVENTORY, playbook, *options.split(), **variables)
+        code = driven.end()
+        return Outcome(code=code, output=driven.output, changed=driven.changed, events=driven.events)
 
     return run
 

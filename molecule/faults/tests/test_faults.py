@@ -99,6 +99,11 @@ def test_an_image_that_never_becomes_healthy(
             assert table[backend, failed] == "MAINT"
             assert {table[backend, node].split()[0] for node in CONTROLLERS if node != failed} == {"UP"}
     assert f"keystone@{failed}" in stopped.output
+    ended = {event["job"]: event for event in stopped.events if event["event"] == "job_ended"}
+    assert ended[f"replace keystone@{failed}"]["outcome"] == "failed"
+    assert "not healthy by the deadline" in ended[f"replace keystone@{failed}"]["reason"]
+    [reported] = [event for event in stopped.events if event["event"] == "reported"]
+    assert reported["summary"].startswith("failed: ")
     assert token.returncode == 0, token.stderr
 
     assert good.code == 0, good.output
