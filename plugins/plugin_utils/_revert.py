@@ -67,9 +67,8 @@ def way_back(
     returned: set[str] = set()
     contracts: list[Mapping[str, Any]] = []
     for run in series:
-        jobs = [job for job in run["jobs"] if job["service"] in chosen]
-        contracts += [job for job in jobs if job["details"].get("no_return")]
-        for job in _replacements(jobs, back=run["kind"] == KIND):
+        contracts += [job for job in run["jobs"] if job["details"].get("no_return") and job["service"] in chosen]
+        for job in _replacements(run["jobs"], back=run["kind"] == KIND):
             if job["instance"] in returned:
                 continue
             if run["kind"] != KIND:
