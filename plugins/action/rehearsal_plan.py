@@ -29,8 +29,10 @@ class ActionModule(UpgradeAction):
         "hosts_per_group": {"type": "int", "default": 3},
         "healthy_time": {"type": "str", "default": "2s"},
         "rate": {"type": "float", "default": 20},
+        "docker_host": {"type": "str", "default": ""},
         "plan": {"type": "str"},
         "services": {"type": "dict", "default": {}},
+        "own_images": {"type": "dict", "default": {}},
     }
 
     def act(self, options: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
@@ -51,8 +53,10 @@ class ActionModule(UpgradeAction):
                     size=options["hosts_per_group"],
                     healthy_time=_twin.seconds(options["healthy_time"], "healthy_time"),
                     rate=options["rate"],
+                    docker_host=options["docker_host"],
                     running=_running(saved) if saved is not None else None,
-                    own=plain(options["services"]),
+                    needs=plain(options["services"]),
+                    own=plain(options["own_images"]),
                 ),
             )
         except _twin.TwinError as error:

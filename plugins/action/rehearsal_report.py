@@ -20,7 +20,7 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._plan
 class ActionModule(UpgradeAction):
     """Thin: reads what the twin's upgrade left, hands it over, writes what comes back."""
 
-    OPTIONS = {"rc": {"type": "int", "required": True}, "fail": {"type": "bool", "default": True}}
+    OPTIONS = {"exit_code": {"type": "int", "required": True}, "fail": {"type": "bool", "default": True}}
 
     def act(self, options: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         folder = self.directory(options, variables) / "rehearsal"
@@ -34,7 +34,7 @@ class ActionModule(UpgradeAction):
             _json(folder / "production.json") or {},
             _json(folder / "report" / "report.json"),
             _json(folder / "probe" / "summary.json"),
-            options["rc"],
+            options["exit_code"],
             durations,
             make_plan(cluster, State(), known).to_dict() if durations else None,
         )

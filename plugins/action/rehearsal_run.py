@@ -31,11 +31,11 @@ class ActionModule(UpgradeAction):
         folder = self.directory(options, variables) / "rehearsal"
         command = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.yml", "upgrade.yml"]
         if self._task.check_mode:
-            return {"changed": True, "rc": 0, "log": "", "command": command}
+            return {"changed": True, "exit_code": 0, "log": "", "command": command}
         log = folder / "upgrade.log"
         with log.open("w", encoding="utf-8") as kept:
-            rc = _run(command, folder, kept)
-        return {"changed": True, "rc": rc, "log": str(log), "command": command}
+            code = _run(command, folder, kept)
+        return {"changed": True, "exit_code": code, "log": str(log), "command": command}
 
 
 def _run(command: list[str], folder: Path, kept: Any) -> int:
@@ -59,9 +59,9 @@ def _run(command: list[str], folder: Path, kept: Any) -> int:
         kept.flush()
         if EVENT.match(line):
             display.display(f"  twin | {line.rstrip()}")
-    rc = process.wait()
+    code = process.wait()
     pid.unlink(missing_ok=True)
-    return rc
+    return code
 
 
 def _environment(folder: Path) -> dict[str, str]:

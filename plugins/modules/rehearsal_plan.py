@@ -38,14 +38,24 @@ options:
       - Requests a second that the probe is to send, to all backends together.
     type: float
     default: 20
+  docker_host:
+    description:
+      - The engine that the twin is built on. The environment's if empty.
+    type: str
+    default: ""
   plan:
     description:
       - A saved C(plan.json) of the same declaration. The twin begins as that plan found the cluster.
     type: str
   services:
     description:
-      - Services whose own images serve, by name. Each may have the images C(before) and C(after), C(environment) and
-        C(volumes). All others get a stand-in.
+      - What services need so that their own images serve in the twin, by the service's name. The image C(before), and
+        C(environment) and C(volumes) of the container.
+    type: dict
+    default: {}
+  own_images:
+    description:
+      - Services whose own images are known to serve, by name, as C(images.json) has them. All others get a stand-in.
     type: dict
     default: {}
 attributes:

@@ -21,7 +21,7 @@ description:
 extends_documentation_fragment:
   - rondo.upgrade.controller
 options:
-  rc:
+  exit_code:
     description:
       - The exit code of the twin's upgrade, from M(rondo.upgrade.rehearsal_run).
     type: int
@@ -45,7 +45,7 @@ seealso:
 EXAMPLES = r"""
 - name: Say what the rehearsal has shown
   rondo.upgrade.rehearsal_report:
-    rc: "{{ ran.rc }}"
+    exit_code: "{{ ran.exit_code }}"
     show: true
 """
 

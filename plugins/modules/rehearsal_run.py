@@ -39,7 +39,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-rc:
+exit_code:
   description: The exit code of the twin's upgrade.
   returned: always
   type: int

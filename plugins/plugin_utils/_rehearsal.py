@@ -217,11 +217,10 @@ def _learned(rehearsed: Mapping[str, Any], folder: Path) -> Iterator[str]:
         yield f"  and {len(rows) - _MOST} more, see rehearsal.json"
     if offered := rehearsed["with_learned"]:
         before = rehearsed["production"]["forecast"]["makespan"]
-        yield from wrapped(
-            f"the real plan then takes about {duration(offered['makespan'])} (without: {duration(before)}): add "
-            f"-e upgrade_estimates_from={folder / 'learned.json'}",
-            "  offered       ",
-        )
+        without = duration(rehearsed["production"]["forecast"]["makespan"])
+        yield f"  with these    the real plan takes about {duration(offered['makespan'])}, without them {without}"
+        # On a line of its own, whole: to be copied.
+        yield f"  to take them  -e upgrade_estimates_from={folder / 'learned.json'}"
 
 
 def _missing(rehearsed: Mapping[str, Any]) -> Iterator[str]:

@@ -50,7 +50,9 @@ class Options:
     size: int = 3
     healthy_time: float = 2.0
     rate: float = 20.0
+    docker_host: str = ""
     running: Mapping[str, str] | None = None
+    needs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -95,6 +97,7 @@ class _Maker:
             "inventory": self._inventory(),
             "probe": self._probe(),
             "sizes": self._sizes(),
+            "candidates": list(self._candidates()),
             "own_images": sorted(options.own),
             "missing": list(self._missing()),
         }
@@ -154,6 +157,25 @@ class _Maker:
             },
             "volumes": list(own.get("volumes") or []),
         }
+
+    def _candidates(self) -> Iterator[dict[str, Any]]:
+        """Services whose own images may serve: to be tried."""
+        for service in self.cluster.services.values():
+            first = next(self._instances(service.name))
+            health = self._health(first)
+            if first.artifact.kind != "container" or not health.get("http"):
+                continue
+            needs = self.options.needs.get(service.name) or {}
+            path = urlsplit(str(health["http"]))
+            yield {
+                "service": service.name,
+                "after": first.artifact.target,
+                "before": str(needs.get("before") or (self.options.running or {}).get(first.name, "")),
+                "environment": {str(key): str(value) for key, value in (needs.get("environment") or {}).items()},
+                "volumes": [str(volume) for volume in needs.get("volumes") or []],
+                "url": f"http://127.0.0.1:{_declared_port(health)}{path.path or '/'}",
+                "status": self._status(first),
+            }
 
     def _current(self, instance: Instance) -> bool:
         """Whether a saved plan says that it runs its target already."""
@@ -285,6 +307,7 @@ class _Maker:
             "ansible_connection": "community.docker.docker_api",
             "ansible_host": self._node_name(host),
             "ansible_docker_timeout": 600,
+            **({"ansible_docker_docker_host": self.options.docker_host} if self.options.docker_host else {}),
             "ansible_python_interpreter": "python3",
             "ansible_user": "root",
             "ansible_become": False,

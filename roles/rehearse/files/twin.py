@@ -4,6 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A rehearsal's twin in containers, from the twin.json in a folder.
 
+    twin.py images FOLDER   tries which services' own images serve; writes images.json
     twin.py up FOLDER       builds it; writes probe.json, which says what a probe is to ask
     twin.py down FOLDER     removes it, and stops what runs on it
     twin.py keep FOLDER PID goes to the background, and takes the twin down once the process PID is gone
@@ -41,6 +42,17 @@ READY = "/etc/haproxy/rehearsal.ready"
 BALANCE = (
     f"until [ -e {READY} ]; do sleep 0.1; done; mkdir -p /run/haproxy; exec haproxy -W -db -S /run/haproxy/master.sock"
 )
+# So long may an own image take until it answers, before a stand-in is taken instead.
+TRIAL = 60.0
+ASK = """
+import sys, urllib.error, urllib.request
+try:
+    print(urllib.request.urlopen(sys.argv[1], timeout=20).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+except OSError as error:
+    print(error)
+"""
 SERVERS_DOWN = """
 import csv, io, socket
 s = socket.socket(socket.AF_UNIX)
@@ -66,6 +78,66 @@ class Twin:
         self.made: dict[str, Any] = json.loads((folder / "twin.json").read_text(encoding="utf-8"))
         self.name: str = self.made["name"]
         self.label = {LABEL: self.name}
+
+    # -- images --------------------------------------------------------------------------------------------------------
+
+    def images(self, policy: str) -> None:
+        self.base = self._base()
+        candidates = self.made["candidates"] if policy != "none" else []
+        with ThreadPoolExecutor(max_workers=3) as pool:
+            found = [row for row in pool.map(lambda one: self._tried(one, policy == "pull"), candidates) if row]
+        content = {row.pop("service"): row for row in found}
+        (self.folder / "images.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def _tried(self, one: Mapping[str, Any], pull: bool) -> dict[str, Any] | None:
+        """What a service's containers are made of, if its own image serves; None: it gets a stand-in."""
+        if not self._has(one["after"], pull):
+            return None
+        # A name of its own, and no label of other content: what is left of a trial goes with the twin.
+        name = f"{self.name}-trial-{one['service']}"
+        node = self.engine.containers.create(
+            self.base, name=name, entrypoint=["sleep", "infinity"], labels=self.label, stop_signal="SIGKILL"
+        )
+        try:
+            node.start()
+            mine = {"environment": one["environment"], "volumes": one["volumes"], "labels": self.label}
+            container = self.engine.containers.create(
+                one["after"], name=f"{name}-image", network_mode=f"container:{name}", **mine
+            )
+            try:
+                container.start()
+                if not self._serves(container, node, one):
+                    return None
+            finally:
+                gone(container)
+        except APIError:
+            return None
+        finally:
+            gone(node)
+        before = {"before": one["before"]} if one["before"] and self._has(one["before"], pull) else {}
+        return {**{key: one[key] for key in ("service", "after", "environment", "volumes")}, **before}
+
+    def _has(self, reference: str, pull: bool) -> bool:
+        with contextlib.suppress(ImageNotFound):
+            self.engine.images.get(reference)
+            return True
+        if pull:
+            with contextlib.suppress(DockerException, RequestException):
+                self.engine.images.pull(reference)
+                return True
+        return False
+
+    def _serves(self, container: Any, node: Any, one: Mapping[str, Any]) -> bool:
+        deadline = time.monotonic() + TRIAL
+        while time.monotonic() < deadline:
+            _code, output = node.exec_run(["python3", "-c", ASK, one["url"]])
+            if output.decode(errors="replace").strip() in map(str, one["status"]):
+                return True
+            container.reload()
+            if container.status != "running":
+                return False
+            time.sleep(1)
+        return False
 
     # -- up ------------------------------------------------------------------------------------------------------------
 
@@ -307,18 +379,23 @@ def connected(docker_host: str | None) -> Iterator[Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="A rehearsal's twin in containers.")
-    parser.add_argument("word", choices=("up", "down", "keep"))
+    parser.add_argument("word", choices=("images", "up", "down", "keep"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("pid", type=int, nargs="?", default=0)
     parser.add_argument("--docker-host", default=None)
     parser.add_argument("--node-image", default="")
+    parser.add_argument("--images", choices=("present", "pull", "none"), default="present")
     options = parser.parse_args()
     if options.word == "keep":
         background()
+    if options.word == "down" and not (options.folder / "twin.json").exists():
+        return 0
     try:
         with connected(options.docker_host) as engine:
             twin = Twin(options.folder, engine, docker_host=options.docker_host, node_image=options.node_image)
-            if options.word == "up":
+            if options.word == "images":
+                twin.images(options.images)
+            elif options.word == "up":
                 twin.up()
             elif options.word == "down":
                 (options.folder / "keeper.pid").unlink(missing_ok=True)
