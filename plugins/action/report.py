@@ -19,6 +19,7 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils import (
     _report,
     _report_html,
     _report_junit,
+    _tests_page,
 )
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._action import UpgradeAction, journal
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._core_compat import plain
@@ -42,10 +43,11 @@ class ActionModule(UpgradeAction):
         before = plain(options["before"]) or _facts(variables, cluster.balancers, "observe_haproxy_before")
         after = plain(options["after"]) or _facts(variables, cluster.balancers, "observe_haproxy")
         engines = _facts(variables, source.facts, "observe_engine_version")
+        run, tests, access_logs = self._kept(directory, options["run"], variables)
         content = _report.report(
-            _run(directory, options["run"]),
+            run,
             _probe(options["probe"]),
-            _report.counted(before, after),
+            _report.counted(before, after, {name for each in cluster.services.values() for name in each.backends}),
             _cluster.differences(cluster, source.facts),
             {
                 "ansible_core": core_version,
@@ -53,6 +55,9 @@ class ActionModule(UpgradeAction):
                 "engine": sorted({str(version) for version in engines.values() if version}),
             },
             [*cluster.instances, *cluster.services, *cluster.balancers],
+            tests,
+            access_logs,
+            _cluster.artifacts(cluster, source.facts),
         )
         folder = directory / "report"
         if not self._task.check_mode:
@@ -68,18 +73,28 @@ class ActionModule(UpgradeAction):
         )
         return {"report": content, "summary": content["summary"], "page": page, "failed": bool(failed), "msg": msg}
 
+    def _kept(
+        self, directory: Path, number: int | None, variables: Mapping[str, Any]
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None, dict[str, Any] | None]:
+        """What the journal holds of a run: itself, its tests beside the baseline's, and what access logs counted."""
+        kept = journal(directory)
+        if kept is None:
+            return None, None, None
+        with kept:
+            run = kept.run(number)
+            after = kept.measurement("after", run["id"]) if run else None
+            baseline = kept.baseline(run["id"]) if run else None
+        if after is None:
+            return run, None, None
+        margins = self.suites(variables).builtin.margins
+        services = after["seen"].get("services", [])
+        tests = _tests_page.compared(baseline, _tests_page.results_of(after), margins, services)
+        return run, tests, after["seen"].get("access_logs")
+
 
 def _facts(variables: Mapping[str, Any], hosts: Any, name: str) -> dict[str, Any]:
     views = {host: variables["hostvars"][host] for host in hosts}
     return {host: plain(view[name]) for host, view in views.items() if name in view}
-
-
-def _run(directory: Path, number: int | None) -> dict[str, Any] | None:
-    kept = journal(directory)
-    if kept is None:
-        return None
-    with kept:
-        return kept.run(number)
 
 
 def _probe(path: str | None) -> dict[str, Any] | None:

@@ -16,13 +16,18 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils._page import count
 class ActionModule(UpgradeAction):
     """Thin: fails with every difference, not with the first."""
 
+    OPTIONS = {"regressions": {"type": "list", "elements": "str", "default": []}}
+
     def act(self, options: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         source = self.source(variables)
         cluster = source.cluster()
         found = _cluster.differences(cluster, source.facts)
-        if found:
-            lines = "".join(f"\n  - {difference}" for difference in found)
-            page = f"VERIFY: {count(len(found), 'difference')} from what is declared{lines}"
+        regressions = options["regressions"]
+        if found or regressions:
+            told = [count(len(found), "difference") + " from what is declared"] if found else []
+            told += [count(len(regressions), "regression")] if regressions else []
+            lines = "".join(f"\n  - {line}" for line in [*found, *regressions])
+            page = f"VERIFY: {', '.join(told)}{lines}"
             return {"failed": True, "msg": page, "page": page, "differences": found}
         page = f"VERIFY: all {count(len(cluster.instances), 'instance')} run their target and serve"
         return {"differences": [], "page": page, "msg": page}

@@ -95,9 +95,6 @@ options:
     description: Seconds.
     type: float
     default: 600
-  fact:
-    description: Keep the result in a fact of this name too.
-    type: str
 notes:
   - Moments are by the host's own clock.
 attributes:
@@ -250,7 +247,14 @@ def count_containers(engine, log: dict, params: dict, since, now: float) -> dict
         count = Count(log["pattern"], params["errors"], log["checks"])
         started = epoch(container["State"]["StartedAt"]) if container["State"].get("StartedAt") else 0.0
         chunks = engine.api.logs(
-            container["Id"], stdout=True, stderr=True, stream=True, timestamps=True, since=max(1, int(begin))
+            # A stream follows unless it is told not to.
+            container["Id"],
+            stdout=True,
+            stderr=True,
+            stream=True,
+            follow=False,
+            timestamps=True,
+            since=max(1, int(begin)),
         )
         if not count_stamped(chunks, begin, count):
             notes.append("there was more than is read")
@@ -310,7 +314,6 @@ def main() -> None:
             errors={"type": "str"},
             since={"type": "dict"},
             window={"type": "float", "default": 600},
-            fact={"type": "str"},
             **ENGINE_ARGUMENTS,
         ),
         supports_check_mode=True,
@@ -338,10 +341,7 @@ def main() -> None:
         )
         for each in params["endpoints"]
     ]
-    result = {"now": now, "endpoints": endpoints, "logs": logs}
-    if params["fact"]:
-        result["ansible_facts"] = {params["fact"]: dict(result)}
-    module.exit_json(changed=False, **result)
+    module.exit_json(changed=False, now=now, endpoints=endpoints, logs=logs)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,12 @@ description:
   - Fails with every difference, not with the first.
 extends_documentation_fragment:
   - rondo.upgrade.controller
+options:
+  regressions:
+    description: Names of tests that have regressed, as M(rondo.upgrade.tests) returns them. They are told and fail too.
+    type: list
+    elements: str
+    default: []
 attributes:
   diff_mode:
     description: Shows what changes when in diff mode.

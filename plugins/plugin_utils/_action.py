@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ._cluster import Source, source
+from ._core_compat import plain
 from ._journal import Journal, JournalError
 from ._orchestration._declaration import DeclarationError
+from ._orchestration._suites import ROOT as SUITES
+from ._orchestration._suites import Suites, parse
 from ._plan_file import PlanFileError
 
 ARGUMENTS: dict[str, Any] = {"directory": {"type": "str"}, "show": {"type": "bool", "default": False}}
@@ -46,6 +49,13 @@ class UpgradeAction(ActionBase):  # type: ignore[misc]
 
     def source(self, variables: dict[str, Any]) -> Source:
         return source(variables, self._templar)
+
+    def suites(
+        self, variables: Mapping[str, Any], services: Collection[str] | None = None, groups: Collection[str] = ()
+    ) -> Suites:
+        """The suites that `upgrade_suites` declares. Raises DeclarationError."""
+        raw = variables.get(SUITES)
+        return parse(plain(self._templar.template(raw)) if raw is not None else None, services, groups)
 
     def directory(self, options: Mapping[str, Any], variables: Mapping[str, Any]) -> Path:
         """Where the files are: the option, else `upgrade_directory`, else `build` under the current directory."""

@@ -3,24 +3,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What became of a run: report.json, and the same on one screen.
 
-Sources: the run as the journal holds it, the probe's summary, the counters of the balancers before and after, and what
-differs from the declaration now. Times in the journal are seconds since the epoch.
+Sources: the run as the journal holds it, the probe's summary, the counters of the balancers before and after, what the
+tests said then and now, and what differs from the declaration now. Times in the journal are seconds since the epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ._page import WIDTH, count, duration, some, wrapped
-from ._report_parts import checks, counts, haproxy_source, out_of_rotation, probe_source, summary, timeline, when
+from ._report_parts import (
+    checks,
+    counts,
+    haproxy_source,
+    held,
+    log_source,
+    out_of_rotation,
+    probe_source,
+    summary,
+    timeline,
+    when,
+)
+from ._tests_page import name, told
 
 SCHEMA = 1
 COUNTERS = ("hrsp_5xx", "econ", "eresp", "wretr", "wredis")
+ALL = (*COUNTERS, "stot")
 _REQUESTS = (
     "sent",
     "failed",
     "retried",
+    "held",
     "succeeded",
     "longest_gap_seconds",
     "rate",
@@ -40,32 +54,46 @@ def report(
     differences: Sequence[str],
     versions: Mapping[str, Any],
     compared: Sequence[str] = (),
+    tests: Mapping[str, Any] | None = None,
+    access_logs: Mapping[str, Any] | None = None,
+    artifacts: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The content of report.json. `run`: the journal's, None if nothing was ever run; `haproxy`: from `counted`;
-    `compared`: names of what was compared with the declaration.
+    `compared`: names of what was compared with the declaration; `tests`: from `_tests_page.compared`, None where none
+    ran after the run; `access_logs`: from `_builtin.logged`; `artifacts`: what runs now, by service.
 
     `verdict` is "clean" (everything done, and a probe saw no request fail), "done" (the same without a probe) or
-    "failed"; `reasons` says why it failed.
+    "failed"; `reasons` says why it failed. `whole`: every job of the plan is done.
     """
     jobs = run["jobs"] if run else []
     planned = [job["id"] for job in run["plan"].get("jobs", ())] if run else []
     begun = {job["id"] for job in jobs}
     left = [name for name in planned if name not in begun]
-    counted_by = counts(probe_source(probe), haproxy_source(haproxy))
-    reasons = list(_reasons(jobs, left, _stopped(run), probe, counted_by, differences))
+    counted_by = counts(probe_source(probe), haproxy_source(haproxy), log_source(access_logs))
+    regressions = [row for row in tests["changes"] if row["class"] == "regression"] if tests else []
+    reasons = [
+        *_reasons(jobs, left, _stopped(run), probe, counted_by, differences),
+        *(f"regression: {name(row)} ({row['message']})" for row in regressions),
+    ]
     content = {
         "schema": SCHEMA,
         "verdict": "failed" if reasons else "clean" if probe else "done",
         "reasons": reasons,
         "run": _run(run) if run else None,
+        "whole": bool(run) and not left and all(job["outcome"] == "done" for job in jobs),
         "makespan_seconds": _makespan(jobs),
         "forecast": dict(run["plan"].get("forecast", {})) if run else {},
         "requests": {key: probe[key] for key in _REQUESTS if key in probe} if probe else None,
         "latency_ms": dict(probe["latency_ms"]) if probe else None,
         "failures": list(probe.get("failures", ())) if probe else [],
         "timeline": timeline(run),
+        "held": held(run),
+        "regressions": [{**row, "name": name(row)} for row in regressions],
+        "tests": _tests(tests),
+        "access_logs": dict(access_logs) if access_logs else None,
+        "artifacts": [dict(row) for row in artifacts],
         "instances": [_instance(job) for job in jobs if job["kind"] == "replace"],
-        "schema_jobs": [_schema_job(job) for job in jobs if job["kind"] != "replace"],
+        "schema_jobs": [_schema_job(job) for job in jobs if job["kind"] not in ("replace", "switch", "settle")],
         "not_begun": left,
         "differences": list(differences),
         "checks": checks(compared, differences),
@@ -77,31 +105,46 @@ def report(
     return {"summary": summary(content), **content}
 
 
+def _tests(tests: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the tests said, all but the names of those that are as they were: they are many."""
+    if tests is None:
+        return None
+    kept = {key: tests[key] for key in ("has_baseline", "counted")}
+    return {**kept, "changes": [row for row in tests["changes"] if row["class"] != "unchanged"]}
+
+
 def _run(run: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: run[key] for key in ("id", "kind", "owner", "outcome")}
     return {**kept, "started": when(run.get("started")), "ended": when(run.get("ended"))}
 
 
 def counted(
-    before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
+    before: Mapping[str, Mapping[str, Any]],
+    after: Mapping[str, Mapping[str, Any]],
+    backends: Collection[str] | None = None,
 ) -> dict[str, int | dict[str, Any]]:
-    """How much HAProxy's own counters rose, all backends together, and by balancer.
+    """How much HAProxy's own counters rose, of `backends` (None: all) together, and by balancer.
 
     A worker that was replaced (a reload, a restart) counts from zero again: what its predecessor counted after `before`
-    is lost, so `by_balancer` says `restarted`, and the sum is a lower bound. `unseen`: balancers without both counts.
+    is lost, so `by_balancer` says `restarted`, and the sum is a lower bound. The same where a counter has become
+    smaller: someone has cleared it. `unseen`: balancers without both counts.
     """
     seen = [name for name in after if "backends" in after[name] and "backends" in before.get(name, {})]
     rows: dict[str, Any] = {}
-    for name in seen:
-        restarted = before[name].get("pid") != after[name].get("pid")
-        rows[name] = {key: _sum(after[name], key) - (0 if restarted else _sum(before[name], key)) for key in COUNTERS}
-        rows[name]["restarted"] = restarted
-    total: dict[str, Any] = {key: sum(row[key] for row in rows.values()) for key in COUNTERS}
+    for balancer in seen:
+        then, now = ({key: _sum(side[balancer], key, backends) for key in ALL} for side in (before, after))
+        restarted = before[balancer].get("pid") != after[balancer].get("pid") or any(
+            now[key] < then[key] for key in ALL
+        )
+        rows[balancer] = {key: now[key] - (0 if restarted else then[key]) for key in ALL}
+        rows[balancer]["restarted"] = restarted
+    total: dict[str, Any] = {key: sum(row[key] for row in rows.values()) for key in ALL}
     return {**total, "by_balancer": rows, "unseen": sorted({*before, *after} - set(seen))}
 
 
-def _sum(table: Mapping[str, Any], key: str) -> int:
-    return sum(int(backend["totals"].get(key) or 0) for backend in table["backends"].values())
+def _sum(table: Mapping[str, Any], key: str, backends: Collection[str] | None) -> int:
+    chosen = (row for name_, row in table["backends"].items() if backends is None or name_ in backends)
+    return sum(int(row["totals"].get(key) or 0) for row in chosen)
 
 
 def _reasons(
@@ -162,6 +205,8 @@ def page(content: Mapping[str, Any]) -> str:
     sections = [
         list(_verdict(content)),
         list(_traffic(content)),
+        list(_held(content)),
+        list(_tests_told(content)),
         list(_instances(content)),
         list(_differences(content)),
         list(_next(content)),
@@ -213,6 +258,34 @@ def _traffic(content: Mapping[str, Any]) -> Iterator[str]:
             yield from wrapped(f"reloaded or restarted meanwhile, so that these are lower bounds: {some(again)}", "  ")
     if haproxy.get("unseen"):
         yield from wrapped(f"HAProxy's counters are not known of: {some(haproxy['unseen'])}", "  ")
+    if logs := content["access_logs"]:
+        yield f"ACCESS LOGS  {count(logs['requests'], 'request')}, {logs['failed']} failed"
+        for note in logs["notes"][:3]:
+            yield from wrapped(note, "  ")
+    if requests or haproxy.get("by_balancer"):
+        yield from wrapped(content["counts"]["note"], "COUNTS  ")
+
+
+def _held(content: Mapping[str, Any]) -> Iterator[str]:
+    rows = content["held"]
+    if not rows:
+        return
+    yield "HELD, not failed"
+    for row in rows:
+        yield from wrapped(row["said"], f"  {row['service']}  ")
+
+
+def _tests_told(content: Mapping[str, Any]) -> Iterator[str]:
+    tests = content["tests"]
+    if tests is None:
+        return
+    if not tests["has_baseline"]:
+        yield "TESTS  without a baseline nothing can be compared"
+        return
+    yield f"TESTS  {told(tests['counted'])}"
+    for row in tests["changes"][:_MOST_INSTANCES]:
+        if row["class"] in ("regression", "known failing", "gone"):
+            yield from wrapped(f"{name(row)}: {row['message']}", f"  {row['class']:<14} ")
 
 
 _MOST_INSTANCES = 20
@@ -256,6 +329,13 @@ def _next(content: Mapping[str, Any]) -> Iterator[str]:
             "Nothing further begins; what failed stays out of the balancers. Look at its logs, correct the cause (the"
             " image in upgrade_services, say), then run ansible-playbook rondo.upgrade.upgrade again: it takes up what"
             " is left.",
+            "  ",
+        )
+    elif content["regressions"]:
+        yield from wrapped(
+            "The upgrade is done, and what is told above has become worse by it. ansible-playbook rondo.upgrade.revert"
+            " takes it back; with a better version declared, rondo.upgrade.upgrade goes on, and compares with the same"
+            " baseline.",
             "  ",
         )
     else:

@@ -93,10 +93,27 @@ def haproxy_source(haproxy: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "name": "HAProxy",
         "failed": failed,
-        "of": None,
+        "of": haproxy.get("stot"),
         "retried": int(haproxy["wretr"]) + int(haproxy["wredis"]),
         "complete": not notes,
         "said": f"HAProxy counted {count(failed, 'answer')} 5xx" if failed else "HAProxy counted no answer 5xx",
+        "note": "; ".join(notes),
+    }
+
+
+def log_source(logs: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the services' access logs count (from `_builtin.logged`), as a source; None where none was read."""
+    if not logs or not logs["services"]:
+        return None
+    failed, silent = int(logs["failed"]), logs["silent"]
+    notes = [*logs["notes"], *([f"no request in the logs of: {', '.join(silent)}"] if silent else [])]
+    return {
+        "name": "access logs",
+        "failed": failed,
+        "of": int(logs["requests"]),
+        "retried": None,
+        "complete": not notes,
+        "said": f"the services logged {count(failed, 'answer')} 5xx" if failed else "the services logged no answer 5xx",
         "note": "; ".join(notes),
     }
 
@@ -106,19 +123,69 @@ def counts(*sources: Mapping[str, Any] | None) -> dict[str, Any]:
 
     A source: `name`, `failed`, `of` (None: not known), `retried`, `complete` (False: the true number may be greater),
     `said` (a sentence), `note`. They don't see the same requests (a balancer serves others than the probe, a client may
-    fail without reaching a balancer), so numbers may differ: they agree when all saw failures or none did. `agree` is
-    None where there are fewer than two.
+    fail without reaching a balancer), so numbers may differ: they agree when all saw failures or none did. One that has
+    seen no request at all (`of` is 0) is no witness: a service that writes no access log would agree with anything.
+    `agree` is None where there are fewer than two.
     """
     found = [dict(source) for source in sources if source is not None]
-    saw = {source["failed"] > 0 for source in found}
-    agree = None if len(found) < 2 else len(saw) == 1
-    told = ", ".join(source["said"] for source in sorted(found, key=lambda source: not source["failed"]))
+    heard = [source for source in found if source["of"] != 0 or source["failed"]]
+    saw = {source["failed"] > 0 for source in heard}
+    agree = None if len(heard) < 2 else len(saw) == 1
+    told = ", ".join(source["said"] for source in sorted(heard, key=lambda source: not source["failed"]))
     note = {
         None: "fewer than two counts: nothing to compare",
         True: f"the counts agree: {told}",
         False: f"the counts disagree: {told}",
     }[agree]
     return {"agree": agree, "note": note, "sources": found}
+
+
+def held(run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """What each switch did with the requests that came meanwhile: they waited, which is not failing.
+
+    From the job's details: `hold` (held, rejected, longest, greatest, memory, pause), `steps`, `switched_back`.
+    """
+    rows = []
+    for job in run["jobs"] if run else ():
+        details = job["details"]
+        hold, steps, back = details.get("hold") or {}, details.get("steps") or [], details.get("switched_back") or ""
+        if not (hold or steps or back):
+            continue
+        row = {
+            "service": job["service"],
+            "job": job["id"],
+            "began": when(job["begun"]),
+            "held": hold.get("held"),
+            "rejected": hold.get("rejected", 0),
+            "longest_seconds": hold.get("longest"),
+            "greatest": hold.get("greatest"),
+            "memory_bytes": hold.get("memory"),
+            "pause_seconds": hold.get("pause"),
+            "ended": str(hold.get("ended") or ""),
+            "steps": list(steps),
+            "switched_back": str(back),
+        }
+        rows.append({**row, "said": "; ".join(_held(row))})
+    return rows
+
+
+def _held(row: Mapping[str, Any]) -> Iterator[str]:
+    if row["held"] is not None:
+        yield f"{count(row['held'], 'request')} waited" + (
+            f", the longest for {duration(row['longest_seconds'])}" if row["longest_seconds"] is not None else ""
+        )
+    if row["greatest"]:
+        yield f"{row['greatest']} at once at most"
+    if row["memory_bytes"]:
+        yield f"{row['memory_bytes'] / 1e6:.1f} MB of HAProxy's memory"
+    if row["pause_seconds"] is not None:
+        yield f"held for {duration(row['pause_seconds'])}"
+    if row["rejected"]:
+        yield f"{count(row['rejected'], 'request')} rejected at the deadline"
+    if row["steps"]:
+        yield f"moved in {count(len(row['steps']), 'step')}"
+    if row["switched_back"]:
+        yield f"switched back: {row['switched_back']}"
 
 
 def checks(names: Sequence[str], differences: Sequence[str]) -> list[dict[str, Any]]:
@@ -154,6 +221,10 @@ def _facts(content: Mapping[str, Any]) -> Iterator[str]:
     out = [row["seconds_out_of_rotation"] for row in rows if row["seconds_out_of_rotation"] is not None]
     if out:
         yield f"longest out of rotation {duration(max(out))}"
+    if waited := sum(row["held"] or 0 for row in content["held"]):
+        yield f"{count(waited, 'request')} held"
+    if content["tests"] and content["tests"]["has_baseline"]:
+        yield count(len(content["regressions"]), "regression") if content["regressions"] else "no regression"
     if (agree := content["counts"]["agree"]) is not None:
         yield "the counts agree" if agree else "the counts disagree"
     if content["differences"]:

@@ -155,8 +155,11 @@ _BELONGS = {
 }
 
 
-def parse(value: object, services: Collection[str], groups: Collection[str] = ()) -> Suites:
-    """The suites that are declared; None: the built-in one alone. Raises DeclarationError with every mistake."""
+def parse(value: object, services: Collection[str] | None = None, groups: Collection[str] = ()) -> Suites:
+    """The suites that are declared; None: the built-in one alone. Raises DeclarationError with every mistake.
+
+    `services` and `groups`: names that there are; without them names are not checked.
+    """
     problems = Problems()
     if value is None or value == "":
         return Suites()
@@ -195,7 +198,7 @@ def _builtin(values: Values) -> Builtin:
 
 
 def _suite(
-    name: str, values: Values, services: Collection[str], groups: Collection[str], problems: Problems
+    name: str, values: Values, services: Collection[str] | None, groups: Collection[str], problems: Problems
 ) -> list[Suite]:
     chosen = [key for key in KINDS if key in values.given]
     if len(chosen) != 1:
@@ -207,7 +210,7 @@ def _suite(
         if kind_ not in _BELONGS[key]:
             problems.add(f"{values.path}.{key}", f"does not go with {kind_}", f"it is for {listed(_BELONGS[key])}")
     for index, service in enumerate(values["services"]):
-        if service not in services:
+        if services is not None and service not in services:
             path = f"{values.path}.services[{index}]"
             problems.add(path, "is no service of the declaration", nearest(service, services), value=service)
     group = values["hosts"]

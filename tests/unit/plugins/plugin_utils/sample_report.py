@@ -139,14 +139,17 @@ def probe(*, failing: range = range(0), seconds: int = 96) -> dict[str, Any]:
     }
 
 
-def _table(pid: int, errors: int) -> dict[str, Any]:
-    totals = {"hrsp_5xx": errors, "econ": 2, "eresp": 0, "wretr": 1, "wredis": 0}
+def _table(pid: int, errors: int, streams: int = 5000) -> dict[str, Any]:
+    totals = {"hrsp_5xx": errors, "econ": 2, "eresp": 0, "wretr": 1, "wredis": 0, "stot": streams}
     return {"pid": pid, "backends": {"keystone_back": {"totals": totals}}}
 
 
 def balancers(errors: int = 0, *, reloaded: bool = False) -> dict[str, Any]:
     before = {name: _table(100, 3) for name in ("lb1", "lb2")}
-    after = {"lb1": _table(100, 3 + errors), "lb2": _table(200 if reloaded else 100, 0 if reloaded else 3)}
+    after = {
+        "lb1": _table(100, 3 + errors, 6200),
+        "lb2": _table(200, 0, 400) if reloaded else _table(100, 3, 5720),
+    }
     return counted(before, after)
 
 
