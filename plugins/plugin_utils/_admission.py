@@ -3,10 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Between a running play and the window: which hosts the play may go on with.
 
-A host is visible from the moment its job is admitted until that job has ended. What its next task belongs to says
-when that is: a task of another job, or no task at all, means that the job before has ended. A host between two jobs is
-not visible and holds no worker. A task outside any job (before the first, a handler, after the last) belongs to the
-job in progress.
+A host is visible from the moment its job is admitted until it has run the play's tasks, all of them, for that job. A
+host between two jobs is not visible and holds no worker.
 """
 
 from __future__ import annotations
@@ -38,18 +36,15 @@ class Window(Protocol):
     def end(self, job_id: str, outcome: Outcome) -> None: ...
 
 
-class NextTask(Protocol):
-    @property
-    def job(self) -> str | None: ...
-
-
 class View(Protocol):
     """What is needed of the running play."""
 
     def busy(self, name: str) -> bool: ...
     def unreachable(self, name: str) -> bool: ...
     def failed(self, name: str) -> bool: ...
-    def next_task(self, name: str) -> NextTask | None: ...
+    def begin(self, name: str, job: str) -> None: ...
+    def has_task(self, name: str) -> bool: ...
+    def waits(self, name: str) -> bool: ...
 
 
 class Admission:
@@ -73,7 +68,7 @@ class Admission:
         self._flying: dict[str, str] = {}
         self._seen: set[str] = set()
         self._begun: set[str] = set()
-        self.over: list[str] = []
+        self._over: dict[str, None] = {}
 
     def visible(self) -> list[str]:
         """The hosts that have a job in progress, by now. Costs what is in flight, not what waits."""
@@ -85,9 +80,22 @@ class Admission:
                 self._look_at(host)
         return list(self._flying)
 
-    def idle(self) -> list[str]:
-        """The visible hosts that no worker works for, oldest job first."""
-        return [host for host in self._flying if not self._view.busy(host)]
+    def startable(self, forks: int) -> list[str]:
+        """The visible hosts whose next task may start, oldest job first: `forks` bounds those that work, not those that
+        wait."""
+        idle = [host for host in self._flying if not self._view.busy(host)]
+        room = forks - sum(not self._view.waits(host) for host in self._flying if self._view.busy(host))
+        started: list[str] = []
+        for host in idle:
+            waits = self._view.waits(host)
+            if waits or room > 0:
+                started.append(host)
+                room -= not waits
+        return started
+
+    def over(self) -> list[str]:
+        """The hosts whose last job ended, and that can be reached."""
+        return [host for host in self._over if not self._view.unreachable(host)]
 
     def never_begun(self, jobs: Iterable[str]) -> list[str]:
         """Those of the jobs (by id) that never began."""
@@ -101,40 +109,30 @@ class Admission:
         admitted: list[str] = []
         for job in self._window.admissible():
             self._window.begin(job.id)
+            self._view.begin(job.host, job.id)
             self._flying[job.host] = job.id
+            self._begun.add(job.id)
             admitted.append(job.host)
-        self._begun.update(self._flying[host] for host in admitted)
         return admitted
 
     def _look_at(self, host: str) -> None:
         job = self._flying[host]
         if self._view.unreachable(host):
-            self._over(host, "failed", f"{host} became unreachable")
+            self._end(host, "failed", f"{host} became unreachable")
+        elif self._view.busy(host):
             return
-        if self._view.busy(host):
-            return
-        task = self._view.next_task(host)
-        if task is None:
-            if self._view.failed(host):
-                self._over(host, "failed", f"a task of it failed on {host}")
-            elif job not in self._seen:
-                self._over(host, "failed", f"{host} has no task for it")
-            else:
-                self._over(host, "done")
-        elif task.job == job:
+        elif self._view.has_task(host):
             self._seen.add(job)
-        elif task.job is not None:
-            if job in self._seen:
-                self._end(host, "done")
-            else:
-                self._over(host, "failed", f"{host} would begin {task.job} instead of it")
-
-    def _over(self, host: str, outcome: Outcome, why: str = "") -> None:
-        self.over.append(host)
-        self._end(host, outcome, why)
+        elif self._view.failed(host):
+            self._end(host, "failed", f"a task of it failed on {host}")
+        elif job not in self._seen:
+            self._end(host, "failed", f"{host} has no task for it")
+        else:
+            self._end(host, "done")
 
     def _end(self, host: str, outcome: Outcome, why: str = "") -> None:
         job = self._flying.pop(host)
+        self._over[host] = None
         self._window.end(job, outcome)
         if outcome == "failed":
             self._on_failure(job, why)

@@ -4,9 +4,9 @@
 """The only file that touches ansible-core's private names.
 
 What is private here: the names of the include actions, a strategy's `_blocked_hosts`, `_workers`, `_results` and
-`_rpc_queue`, the queue manager's `_terminated` and `_unreachable_hosts`, an iterator's states, a play's roles, their
-loading, and how a task's executor makes a connection. Each name was looked up in every version in `TESTED`; a version
-outside it is refused, because a renamed attribute would make the window blind.
+`_rpc_queue`, the queue manager's `_unreachable_hosts`, an iterator's blocks and host states, a play's roles, what they
+note of hosts, their loading, and how a task's executor makes a connection. Each name was looked up in every version in
+`TESTED`; a version outside it is refused, because a renamed attribute would make the window blind.
 """
 
 from __future__ import annotations
@@ -14,29 +14,37 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import queue
+import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ansible import constants as C
 from ansible.errors import AnsibleError
-from ansible.executor.play_iterator import IteratingStates
+from ansible.executor.play_iterator import HostState, IteratingStates
 from ansible.executor.task_executor import TaskExecutor
 from ansible.playbook.block import Block
-from ansible.playbook.handler import Handler
 from ansible.playbook.role import Role
 from ansible.playbook.role.include import RoleInclude
 from ansible.release import __version__ as core_version
 from ansible.template import Templar, trust_as_template
+from ansible.utils.fqcn import add_internal_fqcns
 from ansible.utils.vars import transform_to_native_types
 
 TESTED = ("2.19", "2.20", "2.21", "2.22")
 
-LOOP_VARIABLE = "upgrade_job"
+JOB = "upgrade_job"
 
-# Five times ansible-core's own: a thousand looks a second cost as much as the work itself.
-POLL_SECONDS = 0.005
+# What they do takes a moment, and then they wait.
+WAITING = frozenset(
+    [
+        "rondo.upgrade.haproxy_server",
+        "rondo.upgrade.health_check",
+        *add_internal_fqcns(("wait_for", "wait_for_connection")),
+    ]
+)
 
 
 def plain(value: Any) -> Any:
@@ -58,21 +66,15 @@ def untested(version: str = core_version) -> str | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class NextTask:
-    """What a host would run next: `job` is the id of the job it belongs to, None for a task outside any job."""
-
-    job: str | None
-
-
 class PlayView:
-    """What the window needs to know about the hosts of a running play; asks, changes nothing."""
+    """What the window needs of the hosts of a running play. `jobs`: what the tasks of each job are given, by its id."""
 
-    def __init__(self, strategy: Any, iterator: Any) -> None:
+    def __init__(self, strategy: Any, iterator: Any, jobs: Mapping[str, Any]) -> None:
         self._strategy = strategy
         self._iterator = iterator
+        self._jobs = jobs
         self._inventory = strategy._tqm.get_inventory()
-        self._includes: set[str] = set()
+        self._next: dict[str, Any] = {}
 
     def host(self, name: str) -> Any:
         return self._inventory.get_host(name)
@@ -90,50 +92,80 @@ class PlayView:
     def failed(self, name: str) -> bool:
         return bool(self._iterator.is_failed(self.host(name)))
 
-    def next_task(self, name: str) -> NextTask | None:
-        """What the host would run next; None at its end. Not to be asked about a busy host: its tasks may yet come."""
-        state, task = self._iterator.get_next_task_for_host(self.host(name), peek=True)
-        self._includes.discard(name)
-        if task is None:
-            return None
-        if task.action in C._ACTION_ALL_INCLUDES:
-            self._includes.add(name)
-        # A handler carries the variables of the include that was loaded last, whichever host that was for.
-        if isinstance(task, Handler) or state.run_state == IteratingStates.HANDLERS:
-            return NextTask(None)
-        job = task.get_vars().get(LOOP_VARIABLE)
-        return NextTask(str(job["id"]) if isinstance(job, Mapping) else None)
+    def begin(self, name: str, job: str) -> None:
+        """Let the host begin with the play's first task, and its tasks know the job."""
+        self._strategy._variable_manager.set_nonpersistent_facts(name, {JOB: self._jobs[job]})
+        state = HostState(self._iterator._blocks)
+        if name in self._next:
+            # Its facts are there.
+            state.run_state, state.cur_block = IteratingStates.TASKS, 1
+        self._iterator.set_state_for_host(name, state)
+        # A role that permits no duplicates would be left out in the host's second job.
+        for roles in self._iterator._play.role_cache.values():
+            for role in roles:
+                role._completed.pop(name, None)
+
+    def has_task(self, name: str) -> bool:
+        """Whether the host has anything left to run. Not to be asked about a busy host: its tasks may yet come."""
+        _state, self._next[name] = self._iterator.get_next_task_for_host(self.host(name), peek=True)
+        return self._next[name] is not None
+
+    def waits(self, name: str) -> bool:
+        """The task that `has_task` saw last does little more than wait."""
+        return getattr(self._next[name], "action", None) in WAITING
 
     def including(self, name: str) -> bool:
-        """The task that `next_task` saw last is an include: its result is lost on a host that free does not see."""
-        return name in self._includes
+        """The task that `has_task` saw last is an include: its result is lost on a host that free does not see."""
+        return getattr(self._next[name], "action", None) in C._ACTION_ALL_INCLUDES
 
 
-def free_workers(strategy: Any) -> int:
-    """How many tasks can be started at once."""
-    return sum(1 for worker in strategy._workers if worker is None or not worker.is_alive())
+def make_room(strategy: Any, more: int) -> int:
+    """Let `more` workers run besides those that `forks` asks for. Returns how many that are.
 
-
-def wait_for_result(strategy: Any, timeout: float, *, or_worker: bool) -> None:
-    """Sleep until a worker has answered or asks for something, `timeout` seconds at the most; with `or_worker`, until
-    one is free.
-
-    For the moments in which nothing can be started: free's own loop would look at all hosts a hundred times a second,
-    or wait for a worker without looking at results. Raises AnsibleError when a worker died without an answer, which
-    free would wait for.
+    free starts whatever it sees, so whoever shows it the hosts has to keep to `forks`.
     """
-    until = time.monotonic() + timeout
-    while not strategy._results and not strategy._tqm._terminated and not (or_worker and free_workers(strategy)):
-        rpc_queue = getattr(strategy, "_rpc_queue", None)
-        if rpc_queue is not None and not rpc_queue.empty():
+    forks = len(strategy._workers)
+    strategy._workers.extend([None] * more)
+    return forks
+
+
+class Answers(deque[Any]):
+    """A strategy's list of results, for which one can wait. ansible-core itself looks a thousand times a second."""
+
+    def __init__(self, strategy: Any) -> None:
+        super().__init__()
+        self._strategy = strategy
+        self._bell = threading.Event()
+        strategy._results = self
+        # 2.21 and later: what workers ask of the controller.
+        self._asked: queue.Queue[Any] | None = None
+        if hasattr(strategy, "_rpc_queue"):
+            self._asked = strategy._rpc_queue = _Asked(self._bell)
+
+    def append(self, result: Any) -> None:
+        super().append(result)
+        self._bell.set()
+
+    def wait(self, timeout: float) -> None:
+        """Until a worker has answered or asks for something, or `timeout` seconds.
+
+        Raises AnsibleError when a worker died without an answer, which free would wait for.
+        """
+        self._bell.clear()
+        if self or (self._asked is not None and not self._asked.empty()) or self._bell.wait(timeout):
             return
-        if time.monotonic() >= until:
-            if strategy._tqm.has_dead_workers():
-                raise AnsibleError(
-                    "A worker process died in the middle of a task: its job is in the journal, in flight."
-                )
-            return
-        time.sleep(POLL_SECONDS)
+        if self._strategy._tqm.has_dead_workers():
+            raise AnsibleError("A worker process died in the middle of a task: its job is in the journal, in flight.")
+
+
+class _Asked(queue.Queue[Any]):
+    def __init__(self, bell: threading.Event) -> None:
+        super().__init__()
+        self._bell = bell
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        self._bell.set()
 
 
 @contextlib.contextmanager
@@ -148,8 +180,8 @@ def cheap_forks() -> Iterator[None]:
 
 
 def forget_repeated_roles(iterator: Any) -> None:
-    """Each include adds its role, and the roles that it imports, to the play's list once more, and whoever asks for
-    variables walks through that list: after hundreds of jobs nothing else would get done.
+    """Each include (of a hook role, for one) adds its role, and those that it imports, to the play's list again, and
+    whoever asks for variables walks through that list: after hundreds of jobs nothing else would get done.
 
     The last of equal ones stays, so precedence does too. Of roles that show their variables to nobody else only the
     name counts.

@@ -10,8 +10,9 @@ in what results there are, then starts over.
 
 This strategy changes one thing in that loop: which hosts it sees. `get_hosts_left` is called once per turn, and
 answers with the hosts whose job is in progress. Within that call, jobs that have ended are ended in the window, and
-what the window then admits is begun. A host that waits for its turn is not seen, so it costs nothing and holds no
-worker. The loop ends at the first turn in which no host that it sees has anything to do.
+what the window then admits is begun: the host is put back to the play's first task. A host that waits for its turn is
+not seen, so it costs nothing and holds no worker. The loop ends at the first turn in which no host that it sees has
+anything to do.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ description:
   - Runs the jobs of a plan of C(rondo.upgrade.plan), several hosts at once, each at its own pace, so that no budget of
     the plan is ever exceeded.
   - A host begins its next job when every budget has room for it, and holds no worker until then.
-  - The play holds one task that includes a role in a loop over the host's jobs, in the plan's order, with
-    C(upgrade_job) as the loop variable. Tasks that carry another C(upgrade_job) than those before begin the next job.
-  - It reads three variables of the play. C(upgrade_plan) is the plan. C(upgrade_journal) is the journal's path, and
+  - The play's tasks are what a job is, from the first to the last. A host runs them once for each of its jobs, with
+    that job in the variable C(upgrade_job). Import the role instead of including it, and it is loaded once for all.
+  - It reads variables of the play. C(upgrade_plan) is the plan. C(upgrade_jobs) is a dictionary with the jobs of each
+    host, as their tasks are to see them; by default the plan's own. C(upgrade_journal) is the journal's path, and
     C(upgrade_run) the run's number in it (by default that of C(localhost)); without them no other terminal reaches
     the window.
+  - C(forks) bounds the tasks that work. A task that does little more than wait (M(rondo.upgrade.haproxy_server),
+    M(rondo.upgrade.health_check), M(ansible.builtin.wait_for), M(ansible.builtin.wait_for_connection)) takes no place
+    of them.
   - C(upgrade_probe_state) is the live state file of a probe. When more of its requests failed since the play began than
     C(upgrade_max_failed_requests) allows (a number or a percentage, default 0), nothing new begins.
   - When more jobs failed than the plan permits, nothing new begins, what is in flight finishes, and the jobs that
@@ -71,7 +76,10 @@ class StrategyModule(FreeStrategy):
         if not plan:
             raise AnsibleError("upgrade_plan is not set: rondo.upgrade.rolling needs a plan as a variable of the play.")
         self._refuse_unsupported(iterator, variables, plan)
-        view = compat.PlayView(self, iterator)
+        jobs = {job["id"]: job for job in plan["jobs"]}
+        for given in variables.evaluate("upgrade_jobs | default({}, true)").values():
+            jobs.update({job["id"]: job for job in given})
+        view = compat.PlayView(self, iterator, jobs)
         strangers = sorted({job["host"] for job in plan["jobs"]}.difference(view.hosts()))
         if strangers:
             raise AnsibleError(
@@ -91,6 +99,8 @@ class StrategyModule(FreeStrategy):
         )
         self._view = view
         self._jobs = [job["id"] for job in plan["jobs"]]
+        self._answers = compat.Answers(self)
+        self._forks = compat.make_room(self, len(view.hosts()))
         with self._control.interruptible(), compat.cheap_forks():
             return super().run(iterator, play_context)
 
@@ -103,13 +113,24 @@ class StrategyModule(FreeStrategy):
                 break
             compat.sleep(1.0)
         if hosts:
-            hosts = self._startable(hosts)
+            hosts = self._shown(hosts)
         else:
             if never_begun := self._admission.never_begun(self._jobs):
                 self._say(f"Not begun ({self._admission.why()}): {', '.join(never_begun)}.")
             # Without any host free would announce that it ran out of them; these have nothing left to do.
-            hosts = [host for host in self._admission.over if not self._view.unreachable(host)]
+            hosts = self._admission.over()
         return [self._view.host(host) for host in hosts]
+
+    def _shown(self, hosts):
+        """Of the visible hosts those that free has anything to do for: those that can start a task, and those whose
+        include is on its way. It would only look at the others, which costs more than all their tasks when they are
+        hundreds."""
+        startable = set(self._admission.startable(self._forks))
+        if not startable:
+            self._answers.wait(1.0)
+        shown = [host for host in hosts if host in startable or self._view.including(host)]
+        # One at least, and a busy one: a turn in which no host has anything to do is the end of the play.
+        return shown or [next(host for host in hosts if self._view.busy(host))]
 
     @staticmethod
     def _gate(variables):
@@ -118,21 +139,6 @@ class StrategyModule(FreeStrategy):
         except LimitError as error:
             raise AnsibleError(f"{error}. Nothing was begun.") from error
         return Gate(variables.evaluate("upgrade_probe_state | default(none, true)"), limit)
-
-    def _startable(self, hosts):
-        """Of the visible hosts those that free has anything to do for.
-
-        These are as many idle ones as there are workers (free would do nothing but wait for one), and those whose
-        include is on its way. It would only look at the others, which costs more than all their tasks when they are
-        hundreds.
-        """
-        idle = self._admission.idle()
-        if not idle or not compat.free_workers(self):
-            compat.wait_for_result(self, timeout=1.0, or_worker=bool(idle))
-        started = set(idle[: max(1, compat.free_workers(self))])
-        shown = [host for host in hosts if host in started or self._view.including(host)]
-        # One at least: a turn in which no host has anything to do is the end of the play.
-        return shown or hosts[:1]
 
     def _refuse_unsupported(self, iterator, variables, plan):
         roles = compat.Roles(self, iterator)

@@ -137,14 +137,10 @@ ROLLING = """
   gather_facts: false
   strategy: rondo.upgrade.rolling
   tasks:
-    - name: Do the host's jobs
-      ansible.builtin.include_role:
+    - name: Do the job
+      ansible.builtin.import_role:
         name: job
         rolespec_validate: false
-      loop: "{{ upgrade_jobs[inventory_hostname] }}"
-      loop_control:
-        loop_var: upgrade_job
-        label: "{{ upgrade_job.id }}"
 """
 
 
@@ -206,8 +202,7 @@ class Bench:
         declared = cluster(estimates)
         durations = {("replace", "simulated", host): [seconds] for host, seconds in (measured or {}).items()}
         plan = make_plan(declared, State(), Estimates(declared, durations)).to_dict()
-        jobs = {job["host"]: [job] for job in plan["jobs"]}
-        self._write("variables.json", json.dumps({"upgrade_plan": plan, "upgrade_jobs": jobs}))
+        self._write("variables.json", json.dumps({"upgrade_plan": plan}))
         self._write("rolling.yml", ROLLING)
         return self._run(name, ["-e", "@variables.json", "rolling.yml"], {})
 

@@ -38,12 +38,19 @@ class CallbackModule(CallbackBase):
         self._strike = json.loads(os.environ.get("RONDO_STRIKE", "null"))
         self._earlier = ""
         self._times = 0
+        self._play = None
+
+    def v2_playbook_on_play_start(self, play):
+        self._play = play
 
     def v2_runner_on_start(self, host, task):
         """Called in the controller's own process, just before it forks the task's worker."""
         strike = self._strike
-        job = task.get_vars().get("upgrade_job")
-        if strike is None or job is None or job["kind"] != strike["kind"]:
+        if strike is None:
+            return
+        variables = self._play.get_variable_manager()
+        job = variables.get_vars(play=self._play, host=host, include_hostvars=False).get("upgrade_job")
+        if job is None or job["kind"] != strike["kind"]:
             return
         self._earlier = self._earlier or host.get_name()
         if strike["later"] and host.get_name() == self._earlier:

@@ -42,7 +42,7 @@ class Cluster:
             "artifact": {"container": container, "image": "rondo/web:2"},
             "min_available": 2,
             "health": {
-                "command": ["docker", "exec", container, "sh", "-c", "test $WEB_STATUS = 200"],
+                "command": ["docker", "exec", container, "sh", "-c", "test ${WEB_STATUS:-200} = 200"],
                 "min_healthy_time": "0s",
                 "healthy_deadline": "300s",
                 "interval": "200ms",

@@ -57,12 +57,9 @@ PLAY = """
   gather_facts: false
   strategy: rondo.upgrade.rolling
   tasks:
-    - name: Carry out the jobs of the host
-      ansible.builtin.include_role:
-        name: "{{ role | default('job') }}"
-      loop: "{{ upgrade_jobs[inventory_hostname] }}"
-      loop_control:
-        loop_var: upgrade_job
+    - name: Do the job
+      ansible.builtin.import_role:
+        name: job
 """
 
 JOB = """
@@ -148,13 +145,11 @@ class Project:
 
     def start(self, plan: dict[str, Any], *arguments: str, **variables: Any) -> Run:
         hosts = list(dict.fromkeys(job["host"] for job in plan["jobs"]))
-        jobs = {host: [job for job in plan["jobs"] if job["host"] == host] for host in hosts}
         lines = [f"{host} ansible_connection=local" for host in hosts]
         self.write("inventory", "\n".join(lines) + "\n")
         given = {
             "ansible_python_interpreter": "{{ ansible_playbook_python }}",
             "upgrade_plan": plan,
-            "upgrade_jobs": jobs,
             "observer": str(self.observer),
             "acts": {},
             "gates": {},

@@ -60,6 +60,8 @@ def test_budgets_and_order_hold(project: Project) -> None:
 def test_services_slide_past_each_other(project: Project) -> None:
     """A job that takes long holds up nothing that does not need it: only the end of b@h3 opens its gate."""
     plan = make_plan(service("a", ["h1", "h2"]), service("b", ["h3", "h4"]), service("c", ["h4"], after=("b",)))
+    # One is a@h1's as long as the gate is shut; so a@h2, which waits for its turn, holds none.
+    project.environment = {"ANSIBLE_FORKS": "2"}
     run = project.start(plan, gates={"replace a@h1": project.gate("a")})
     run.until(lambda: "replace c@h4" in jobs(project, "end"), "the end of service c")
     assert jobs(project, "begin").count("replace a@h2") == 0
@@ -67,6 +69,33 @@ def test_services_slide_past_each_other(project: Project) -> None:
     code, output = run.wait()
     assert code == 0, output
     assert jobs(project, "end")[-1] == "replace a@h2"
+
+
+WAITING_JOB = """
+- name: Begin
+  mark:
+    say: begin
+- name: Wait
+  ansible.builtin.wait_for:
+    path: "{{ gates.all }}"
+    timeout: 240
+- name: End
+  mark:
+    say: end
+"""
+
+
+def test_a_task_that_only_waits_takes_no_place_of_those_that_work(project: Project) -> None:
+    """All three come to their wait, and nobody waits for the only place."""
+    project.environment = {"ANSIBLE_FORKS": "1"}
+    project.write("roles/job/tasks/main.yml", WAITING_JOB)
+    hosts = ["h1", "h2", "h3"]
+    run = project.start(make_plan(service("a", hosts, capacity=3)), gates={"all": project.gate("all")})
+    run.until(lambda: len(jobs(project, "begin")) == 3, "the begin of all three")
+    project.open_gate("all")
+    code, output = run.wait()
+    assert code == 0, output
+    assert len(jobs(project, "end")) == 3
 
 
 RICH_JOB = """
@@ -103,6 +132,8 @@ RICH_JOB = """
 - name: End
   mark:
     say: end
+    act: change
+  notify: Tell
 """
 
 MORE = """
@@ -119,7 +150,6 @@ MORE = """
   delegate_to: h3
 """
 
-# Tells its host only: a handler of a looped include carries the loop variable of the include that was loaded last.
 HANDLERS = """
 - name: Tell
   mark:
@@ -131,7 +161,9 @@ def test_everything_works_inside_a_job(project: Project) -> None:
     project.write("roles/job/tasks/main.yml", RICH_JOB)
     project.write("roles/job/tasks/more.yml", MORE)
     project.write("roles/job/handlers/main.yml", HANDLERS)
-    project.write("roles/hook/tasks/main.yml", "- name: Hook\n  mark:\n    say: hook\n")
+    project.write("roles/job/meta/main.yml", "dependencies:\n  - role: base\n")
+    for name in ("base", "hook"):
+        project.write(f"roles/{name}/tasks/main.yml", f"- name: Say\n  mark:\n    say: {name}\n")
     plan = make_plan(service("a", ["h1", "h2", "h3"]), service("b", ["h1", "h2", "h3"], capacity=2, after=("a",)))
     hooks = {"hooks": {"before": "hook"}}
     code, output = project.run(plan, upgrade_services={"a": hooks, "b": hooks})
@@ -139,8 +171,23 @@ def test_everything_works_inside_a_job(project: Project) -> None:
     assert jobs(project, "end") and Counter(jobs(project, "end")) == Counter(job["id"] for job in plan["jobs"])
     for host in ("h1", "h2", "h3"):
         tried = ["work", "rescued"] if host == "h1" else ["work", "carried on"]
-        once = ["begin", "hook", *tried, "always", "until", "until", "until", "elsewhere", "told", "end"]
-        assert [what for what, _job, at in project.events() if at == host] == once * 2, host
+        # What is notified last is told when the job's tasks are through, and not at the end of the play.
+        once = [
+            "base",
+            "begin",
+            "hook",
+            *tried,
+            "always",
+            "until",
+            "until",
+            "until",
+            "elsewhere",
+            "told",
+            "end",
+            "told",
+        ]
+        expected = [(what, f"replace {name}@{host}") for name in ("a", "b") for what in once]
+        assert [(what, job) for what, job, at in project.events() if at == host] == expected, host
     assert out_at_once(project, "a") == 1
     assert max(where(project, "end", "a")) < min(where(project, "begin", "b"))
 
@@ -187,7 +234,7 @@ def test_what_cannot_work_is_refused_before_anything_begins(project: Project) ->
         "roles/hook/tasks/main.yml", "- name: Ask\n  block:\n    - name: Wait\n      ansible.builtin.pause:\n"
     )
     code, output = project.run(
-        make_plan(service("a", ["h1", "h2"])), upgrade_services={"a": {"hooks": {"after": "hook"}}}, role="job"
+        make_plan(service("a", ["h1", "h2"])), upgrade_services={"a": {"hooks": {"after": "hook"}}}
     )
     assert code != 0
     assert project.events() == []

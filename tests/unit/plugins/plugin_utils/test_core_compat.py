@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+from ansible.errors import AnsibleError
 from ansible.template import Templar, trust_as_template
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils import _core_compat as compat
@@ -53,6 +56,35 @@ class Role:
 
     def get_name(self) -> str:
         return self.name
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_wait_for_answers_ends_with_the_first_one(asks: bool) -> None:
+    """Whether it came before the wait or comes during it; and 2.21's workers also ask the controller."""
+    strategy = SimpleNamespace(_results=None, **({"_rpc_queue": None} if asks else {}))
+    answers = compat.Answers(strategy)
+    assert strategy._results is answers
+    tell = strategy._rpc_queue.put if asks else answers.append
+    for delay in (0.0, 0.2):
+        timer = threading.Timer(delay, tell, ["answer"])
+        timer.start()
+        if not delay:
+            timer.join()
+        began = time.monotonic()
+        answers.wait(600)
+        assert time.monotonic() - began < 300
+        timer.join()
+        assert (strategy._rpc_queue.get() if asks else answers.popleft()) == "answer"
+
+
+def test_a_worker_that_died_without_an_answer_is_told() -> None:
+    strategy = SimpleNamespace(_results=None, _tqm=SimpleNamespace(has_dead_workers=lambda: True))
+    answers = compat.Answers(strategy)
+    answers.append("an answer, all the same")
+    answers.wait(0.01)
+    answers.clear()
+    with pytest.raises(AnsibleError, match="worker process died"):
+        answers.wait(0.01)
 
 
 def test_of_repeated_roles_the_last_stays_where_it_shows_its_variables() -> None:
