@@ -4,7 +4,7 @@
 #
 # Each part runs alone (`make unit`), and `make test` runs them all.
 
-parts := lint types sanity unit strategy integration molecule-default molecule-faults
+parts := lint types sanity unit strategy integration molecule-default molecule-faults molecule-rehearsal
 pytest := $(python) -m pytest
 collection := .cache/collections/ansible_collections/rondo/upgrade
 
@@ -41,6 +41,12 @@ molecule-default: setup engine  ## Keystone upgraded under load: create, converg
 molecule-faults: setup engine  ## What happens when things are broken on purpose
 	molecule test --no-command-borders --scenario-name faults
 
+molecule-rehearsal: setup engine  ## A cluster's upgrade rehearsed on its twin, as people copy it into their CI
+	molecule test --no-command-borders --scenario-name rehearsal
+
+rehearsal-kolla: setup engine  ## Kolla-Ansible's multinode sample inventory, rehearsed to its end; prints how long that took
+	$(pytest) -s tests/rehearsal
+
 molecule-control: setup engine  ## Pause, resume, abort, revert; versions that go wrong after they were healthy
 	molecule test --no-command-borders --scenario-name control
 
@@ -66,4 +72,4 @@ bench-window: setup  ## The strategy against linear and host_pinned on 20 to 1,0
 bench-methods: setup engine  ## Restart, roll, hold, side_by_side and held_switch: the same service under the same load
 	$(python) tests/benchmarks/methods.py
 
-.PHONY: test contrast bench-plan bench-window bench-methods molecule-control molecule-crashes molecule-methods $(parts)
+.PHONY: test contrast rehearsal-kolla bench-plan bench-window bench-methods molecule-control molecule-crashes molecule-methods $(parts)

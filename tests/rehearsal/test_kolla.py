@@ -1,0 +1,64 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Kolla-Ansible's own multinode inventory, with the sample declaration, rehearsed to its end. Takes some minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+KOLLA = "kolla-ansible==22.2.0"
+CACHE = ROOT / ".cache" / "kolla"
+PATIENCE = 3600.0
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    """The multinode inventory out of the kolla-ansible package, with our group_vars beside it."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    if not list(CACHE.glob("kolla_ansible-*.whl")):
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(CACHE), KOLLA]
+        got = subprocess.run(command, capture_output=True, text=True)
+        if got.returncode != 0:
+            pytest.skip(f"{KOLLA} can't be had from the package index: {got.stderr.strip()[-300:]}")
+    shutil.copytree(ROOT / "inventories" / "kolla", tmp_path / "inventory")
+    with zipfile.ZipFile(next(CACHE.glob("kolla_ansible-*.whl"))) as wheel:
+        [name] = [name for name in wheel.namelist() if name.endswith("/ansible/inventory/multinode")]
+        (tmp_path / "inventory" / "multinode").write_bytes(wheel.read(name))
+    return tmp_path / "inventory" / "multinode"
+
+
+def test_kollas_multinode_inventory_is_rehearsed_to_its_end(inventory: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(ROOT / "tools" / "images.py"), "rehearsal"], check=True, timeout=PATIENCE)
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), "rondo.upgrade.rehearse",
+         "-e", "rehearse_node_image=rondo/rehearsal:trixie", "-e", "rehearse_images=none"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
+            "ANSIBLE_HOME": str(tmp_path / "home"),
+            "ANSIBLE_TRANSFORM_INVALID_GROUP_CHARS": "ignore",
+        },
+        timeout=PATIENCE,
+        check=False,
+    )  # fmt: skip
+    print(f"\nthe whole rehearsal took {time.monotonic() - began:.0f} s on {os.cpu_count()} cores")
+    assert done.returncode == 0
+    rehearsed = json.loads((tmp_path / "build" / "rehearsal" / "rehearsal.json").read_text(encoding="utf-8"))
+    assert rehearsed["verdict"] == "clean"
+    assert len(rehearsed["production"]["services"]) == 18
+    report = json.loads((tmp_path / "build" / "rehearsal" / "report" / "report.json").read_text(encoding="utf-8"))
+    assert len(report["timeline"]) == rehearsed["production"]["jobs"]
+    assert {row["outcome"] for row in report["timeline"]} == {"done"}
