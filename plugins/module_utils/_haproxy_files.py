@@ -47,6 +47,7 @@ class Files:
                     "edit_config: false" % (error.filename or self.path, error.strerror)
                 ) from error
         self.bases = {path: restored(text, self.service) for path, text in self.before.items()}
+        self.after = dict(self.before)
         self.lines = {}
         for backend in sorted({backend for backend, _name in wanted}):
             for text in self.bases.values():
@@ -76,6 +77,7 @@ class Files:
                     self._check(path, text)
                 _replace(path, text)
             self.before.update(changed)
+        self.after.update(changed)
         return bool(changed)
 
     def _check(self, path, text):

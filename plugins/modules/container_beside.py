@@ -24,6 +24,7 @@ notes:
   - A copy on another host needs what the first one mounts from its host there, too, such as its configuration.
 extends_documentation_fragment:
   - rondo.upgrade.engine
+  - rondo.upgrade.fence
 attributes:
   check_mode:
     description: Says what would be done, and whether there is room.
@@ -133,6 +134,7 @@ creation:
   type: dict
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -157,6 +159,7 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._container import (
     steps_to_run_beside,
     told,
 )
+from ansible_collections.rondo.upgrade.plugins.module_utils._guard import FENCE_ARGUMENT, GuardError, alone
 
 
 def available_memory() -> int | None:
@@ -298,14 +301,18 @@ def main() -> None:
             disk={"type": "int", "default": 200000000},
             stop_timeout={"type": "int"},
             **ENGINE_ARGUMENTS,
+            **FENCE_ARGUMENT,
         ),
         required_if=[("state", "present", ["image", "service"]), ("state", "described", ["image", "service"])],
         supports_check_mode=True,
     )
     engine = connect(module)
+    name = module.params["name"] or beside_name(module.params["container"])
+    quiet = module.check_mode or module.params["state"] == "described"
     try:
-        result = run(engine, module, module.params["name"] or beside_name(module.params["container"]))
-    except ENGINE_ERRORS as problem:
+        with contextlib.nullcontext() if quiet else alone(name, module.params["fence"]):
+            result = run(engine, module, name)
+    except (GuardError, *ENGINE_ERRORS) as problem:
         module.fail_json(msg=told(problem))
     module.exit_json(**result)
 

@@ -275,6 +275,9 @@ gate:
     errors:
       description: Requests of those that failed.
       type: int
+    all_requests:
+      description: Requests that all servers of these backends got.
+      type: int
     share:
       description: Percent of all requests of these backends that the copies got; null where there was none.
       type: float
@@ -482,7 +485,7 @@ class Beside:
     # -- doing it -----------------------------------------------------------------------------------------------------
 
     def tell(self, commands):
-        """Give commands on one line: no request sees one without the others."""
+        """Give commands on one line, so that hardly a request sees one without the others."""
         for start in range(0, len(commands), COMMANDS_AT_ONCE):
             self.guard()
             self.balancer.change(*commands[start : start + COMMANDS_AT_ONCE])
@@ -585,7 +588,8 @@ class Beside:
             time.sleep(POLL_SECONDS)
 
     def prove_copies(self):
-        left = self.wait_for_health(list(self.copies))
+        """Those that do not serve yet. One that does and goes down is the gate's to judge."""
+        left = self.wait_for_health([key for key in self.copies if self.servers[key].forced_out])
         if left:
             raise Failed(
                 "not up within %g s: %s. They get no request"
@@ -629,8 +633,11 @@ class Beside:
         self.look()
 
     def acts(self, home, copies):
-        """Commands that lead from what is to what shall be. Servers that others have taken out are left alone."""
-        commands = []
+        """Commands that lead from what is to what shall be. Servers that others have taken out are left alone.
+
+        Those that come in do so before the others leave: HAProxy's threads look in between.
+        """
+        coming, leaving = [], []
         word = "maint" if self.params["home"] == "maintenance" else "drain"
         ours = self.ours()
         for key, entry in {**home, **copies}.items():
@@ -638,16 +645,16 @@ class Beside:
             if server is None:
                 continue
             weight = entry.weight if entry.weight is not None else self.base_weight(key)
-            if server.own_weight != weight:
-                commands.append("set weight %s %d" % (label(key), weight))
             if entry.out:
                 wanted = word if key in home else "drain"
                 done = server.admin & FORCED_MAINT if wanted == "maint" else server.forced_out
                 if not done:
-                    commands.append("set server %s state %s" % (label(key), wanted))
-            elif server.forced_out and (key in copies or key in ours):
-                commands.append("set server %s state ready" % label(key))
-        return commands
+                    leaving.append("set server %s state %s" % (label(key), wanted))
+            if server.own_weight != weight:
+                (leaving if entry.out else coming).append("set weight %s %d" % (label(key), weight))
+            if not entry.out and server.forced_out and (key in copies or key in ours):
+                coming.append("set server %s state ready" % label(key))
+        return coming + leaving
 
     def bring_home(self, home):
         """Those that were taken out serve again, on proof; the ones that are proven do so at once."""
@@ -807,7 +814,7 @@ def table(rows):
 def differences(beside, rows, texts):
     """For `diff`: the tables, and each file that changed. In check mode the tables are as they are."""
     found = [{"before": table(rows), "after": table(beside.shown())}]
-    for path, text in beside.files.before.items():
+    for path, text in beside.files.after.items():
         if text != texts[path]:
             found.append({"before_header": path, "after_header": path, "before": texts[path], "after": text})
     return found

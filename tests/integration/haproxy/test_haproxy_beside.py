@@ -134,12 +134,12 @@ def test_where_haproxy_adds_none_at_run_time_the_configuration_and_a_reload_do(
 def test_a_server_that_follows_another_has_a_copy_that_follows_its_copy(beside_lab: BesideLab) -> None:
     lab = beside_lab
     backends = (*BACKENDS, "follower_back")
-    known = lab.beside(backends)
+    known = lab.beside(backends=backends)
     assert "msg" not in known, known
     assert "track keystone_internal_back/ctl1.rondo-beside" in lab.config.read_text()
-    assert "msg" not in lab.beside(backends, share=100)
-    assert "msg" not in lab.beside(backends, share=0)
-    assert "msg" not in lab.beside(backends, state="absent")
+    assert "msg" not in lab.beside(backends=backends, share=100)
+    assert "msg" not in lab.beside(backends=backends, share=0)
+    assert "msg" not in lab.beside(backends=backends, state="absent")
     lab.again_as_it_was()
 
 
@@ -159,9 +159,8 @@ def test_the_gate_sends_the_traffic_back_at_once(beside_lab: BesideLab, load: ty
 def test_a_copy_that_dies_in_the_window_sends_the_traffic_back(beside_lab: BesideLab) -> None:
     lab = beside_lab
     lab.beside(share=100)
-    watching = lab.begin("haproxy_beside", **lab.options(share=100, watch=PATIENCE * 2))
     lab.copies[COPIES[0]].stop()
-    seen = lab.end(watching)
+    seen = lab.beside(share=100, watch=PATIENCE * 2)
     assert seen["switched_back"] and "went down" in seen["verdict"], seen
     assert set(lab.asked(10)) == set(HOME)
 
@@ -262,10 +261,8 @@ def test_a_folder_of_configuration_files(beside_lab: BesideLab) -> None:
     folder = lab.home / "conf.d"
     folder.mkdir()
     text = lab.config.read_text()
-    head, tail = (
-        text[: text.index("backend keystone_external_back")],
-        text[text.index("backend keystone_external_back") :],
-    )
+    middle = text.index("\nbackend keystone_external_back") + 1
+    head, tail = text[:middle], text[middle:]
     (folder / "1.cfg").write_text(head)
     (folder / "2.cfg").write_text(tail)
     known = lab.beside(config=str(folder))
