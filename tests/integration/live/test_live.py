@@ -52,7 +52,7 @@ def test_a_run_is_seen_and_leaves_a_clean_terminal(upgrade: Upgrade) -> None:
     terminal.until(lambda: shown(terminal, f"replace web@{third}"), "the third job")
     assert not shown(terminal, "paused by")
     upgrade.open()
-    assert terminal.end() == 0
+    assert terminal.end() == 0, terminal.text
     assert terminal.panel == []
     assert terminal.all_scrolls
     lines = [line for line in terminal.text.splitlines() if line]
@@ -75,7 +75,7 @@ def test_the_terminal_is_resized(upgrade: Upgrade) -> None:
     terminal.resize(100, 30)
     terminal.until(lambda: shown(terminal, f"replace web@{first}, Wait for the gate"), "the view again")
     upgrade.open()
-    assert terminal.end() == 0
+    assert terminal.end() == 0, terminal.text
     assert terminal.all_scrolls and not terminal.panel
 
 
@@ -89,7 +89,7 @@ def test_a_question_is_asked_and_answered(upgrade: Upgrade) -> None:
     [asked] = [line for line in terminal.text.splitlines() if "Go on, or not" in line]
     assert asked.endswith("quite so")
     upgrade.open()
-    assert terminal.end() == 0
+    assert terminal.end() == 0, terminal.text
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -114,7 +114,7 @@ def test_lines_where_a_terminal_can_not_or_shall_not(upgrade: Upgrade, environme
     upgrade.environment.update(environment, ANSIBLE_NOCOLOR="1")
     upgrade.open()
     terminal = upgrade.on_terminal()
-    assert terminal.end() == 0
+    assert terminal.end() == 0, terminal.text
     assert b"\x1b" not in terminal.raw
     for host in upgrade.order:
         assert f"web@{host} replace begins" in terminal.text
@@ -135,7 +135,7 @@ def test_no_colours_where_none_are_wanted(upgrade: Upgrade) -> None:
     terminal = upgrade.on_terminal()
     terminal.until(lambda: shown(terminal, f"replace web@{first}"), "the view")
     upgrade.open()
-    assert terminal.end() == 0
+    assert terminal.end() == 0, terminal.text
     assert set(re.findall(rb"\x1b\[([0-9;]*)m", terminal.raw)) <= {b"0", b"1", b"2"}, "bold and faint are no colours"
 
 
@@ -143,7 +143,7 @@ def test_lines_where_rich_is_missing(upgrade: Upgrade) -> None:
     upgrade.module("rich/__init__.py", "raise ImportError('no rich here')\n")
     upgrade.open()
     terminal = upgrade.on_terminal()
-    assert terminal.end() == 0
+    assert terminal.end() == 0, terminal.text
     assert "replace begins" in terminal.text
     assert b"\x1b7" not in terminal.raw
 
@@ -155,7 +155,7 @@ def test_a_view_that_breaks_harms_nothing(upgrade: Upgrade) -> None:
     terminal = upgrade.on_terminal()
     terminal.until(lambda: "broken on purpose" in terminal.text.replace("\n", ""), "the warning")
     upgrade.open()
-    assert terminal.end() == 0
+    assert terminal.end() == 0, terminal.text
     assert terminal.text.replace("\n", "").count("broken on purpose") == 1
     assert terminal.all_scrolls and not terminal.panel
     assert all(f"web@{host} replaced" in terminal.text for host in upgrade.order)

@@ -21,6 +21,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[3]
 NEWEST = REPOSITORY / ".cache" / "venv-newest"
 
+# What is installed beside it: for a filter of the tests' playbooks, and for the live view.
+BESIDE = ("jmespath", "rich")
 # Newest first: the minor version of Python 3, and what it is given.
 PINNED = {14: "ansible-core==2.21.5", 13: "ansible-core==2.21.5", 12: "ansible-core==2.21.5"}
 
@@ -49,26 +51,30 @@ def newest() -> Core | None:
         fcntl.flock(held, fcntl.LOCK_EX)
         core = Core("newest", NEWEST / "bin")
         made = NEWEST / "made"
-        if not made.exists() or made.read_text().strip() not in PINNED.values():
+        has = (made.read_text().split() if made.exists() else []) or [""]
+        if has[0] not in PINNED.values():
             found = next(_pythons(), None)
             if found is None:
                 return None
             minor, python = found
             shutil.rmtree(NEWEST, ignore_errors=True)
             subprocess.run([python, "-m", "venv", NEWEST], check=True)
-            _install(PINNED[minor])
-            made.write_text(PINNED[minor] + "\n")
+            has = [PINNED[minor]]
+        wanted = [has[0], *BESIDE]
+        if has != wanted:
+            _install(wanted)
+            made.write_text(" ".join(wanted) + "\n")
         return core
 
 
-def _install(requirement: str) -> None:
+def _install(requirements: list[str]) -> None:
     for attempt in range(1, 4):
-        command = [NEWEST / "bin" / "python", "-m", "pip", "install", "--quiet", requirement, "jmespath"]
+        command = [NEWEST / "bin" / "python", "-m", "pip", "install", "--quiet", *requirements]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode == 0:
             return
         time.sleep(5 * attempt)
-    raise RuntimeError(f"{requirement} could not be installed into {NEWEST}: {done.stderr.strip()}")
+    raise RuntimeError(f"{requirements[0]} could not be installed into {NEWEST}: {done.stderr.strip()}")
 
 
 def _pythons() -> Iterator[tuple[int, str]]:
