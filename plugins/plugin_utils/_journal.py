@@ -537,8 +537,8 @@ class Journal:
                 "WHERE jobs.kind = 'switch' AND jobs.outcome = 'done' AND runs.outcome = 'done'"
             ):
                 switch = json.loads(job)
-                rows = switch.get("instances", ()) if switch.get("method") == "hold" else ()
-                found |= {(switch["service"], one["running"], one["artifact"]["target"]) for one in rows}
+                members = switch.get("instances", ()) if switch.get("method") == "hold" else ()
+                found |= {(switch["service"], one["running"], one["artifact"]["target"]) for one in members}
             return frozenset(found)
 
     # Below this line: how

@@ -10,8 +10,10 @@ the cluster's own words.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,14 +22,20 @@ from hypothesis import strategies as st
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration import _forecast, _planner
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._jobs import Job
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._model import (
+    METHODS,
     Artifact,
     Ceilings,
     Cluster,
     Database,
+    Hold,
     Instance,
     InstanceState,
+    SecondCopy,
     Service,
+    SideBySide,
+    Spare,
     State,
+    Traffic,
 )
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._planner import Plan, make_plan
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._window import Window
@@ -40,6 +48,7 @@ THOROUGH = settings(
     suppress_health_check=list(HealthCheck),
 )
 BRIEF = settings(THOROUGH, max_examples=100)
+MIDDLING = settings(THOROUGH, max_examples=300)
 IMPROVED = settings(THOROUGH, max_examples=30)
 
 ZONES = ("north", "east", "west")
@@ -101,6 +110,67 @@ def fleets(draw: st.DrawFn) -> tuple[Cluster, State]:
     return cluster, State(states, active=active, vip_holder=vip)
 
 
+@st.composite
+def fleets_of_methods(draw: st.DrawFn) -> tuple[Cluster, State]:
+    """The same, with services of all methods, their traffic, room on their hosts, and second copies that were left."""
+    cluster, state = draw(fleets())
+    services: dict[str, Service] = {}
+    traffic: dict[str, Traffic] = {}
+    beside: dict[str, dict[str, SecondCopy]] = {}
+    for service in cluster.services.values():
+        changed = service
+        if service.backends and draw(st.booleans()):
+            skew = draw(st.booleans())
+            changed = replace(
+                service,
+                method=draw(st.sampled_from(["auto", "auto", *METHODS])),
+                version_skew=skew,
+                canary=service.canary if skew else 0,
+                hold=Hold(
+                    draw(st.sampled_from([None, None, 5.0, 60.0])), timeouts=draw(st.sampled_from([{}, {"c": 20.0}]))
+                ),
+                side_by_side=draw(
+                    st.sampled_from([None, SideBySide((15000, 15001)), SideBySide((15000, 15009), memory=900)])
+                ),
+                database=replace(service.database, offline=draw(st.integers(0, 3)) == 0),
+                drain_timeout=draw(st.sampled_from([1.0, 60.0])),
+                estimates={"offline": float(draw(st.integers(1, 20)))},
+            )
+            traffic[service.name] = Traffic(
+                rate=draw(st.sampled_from([None, 0.0, 5.5, 100.0])),
+                timeout=draw(st.sampled_from([None, 10.0, 100.0])),
+                room=draw(st.sampled_from([None, 0, 100, 5000])),
+                slowest=draw(st.sampled_from([None, 0.1, 30.0])),
+                concurrency=draw(st.integers(0, 2)),
+                tcp=draw(st.sampled_from([(), ("back",)])),
+                unfit=draw(st.sampled_from(["", "", "lb can't"])),
+            )
+            if draw(st.integers(0, 4)) == 0:
+                beside[service.name] = {
+                    instance.name: SecondCopy(
+                        instance.host,
+                        "new",
+                        draw(st.booleans()),
+                        draw(st.booleans()),
+                        draw(st.sampled_from([None, 15000])),
+                    )
+                    for instance in service.instances
+                }
+        services[service.name] = changed
+    spare = {
+        instance.host: Spare(draw(st.sampled_from([None, 500, 10**10])), 10**10, draw(st.sampled_from(PORTS)))
+        for service in services.values()
+        for instance in service.instances
+    }
+    flying = frozenset(name for name in services if draw(st.integers(0, 5)) == 0)
+    seen = replace(state, traffic=traffic, beside=beside, spare=spare, in_flight=flying)
+    return replace(cluster, services=services), seen
+
+
+PORTS = (frozenset[int](), frozenset({15000}), frozenset({15000, 15001}))
+MOVED = ("side_by_side", "held_switch")
+
+
 @dataclass
 class Record:
     """What happened, in order: ("begin" | "done" | "failed" | "lost" | "back", the job or the instance's name)."""
@@ -141,8 +211,9 @@ def carry_out(window: Window, random: Random, failing: float, losing: float) -> 
     raise AssertionError("the window did not come to an end")
 
 
-def check(cluster: Cluster, state: State, record: Record) -> None:
+def check(cluster: Cluster, state: State, record: Record, methods: Mapping[str, str | None] | None = None) -> None:
     """Replay a record, and count everything again."""
+    by = methods or {}
     broken = {name for name, seen in state.instances.items() if not seen.healthy}
     lost: set[str] = set()
     running: dict[str, Job] = {}
@@ -155,14 +226,16 @@ def check(cluster: Cluster, state: State, record: Record) -> None:
             lost.discard(instance)
             broken.discard(instance)
         elif job is not None and what == "begin":
-            assert job.host not in {other.host for other in running.values()}, f"two jobs on {job.host}"
-            check_precedence(cluster, state, job, running, ended, done)
+            busy = {host for other in running.values() for host in other.hosts}
+            assert busy.isdisjoint(job.hosts), f"two jobs on {job.hosts}"
+            check_precedence(cluster, state, job, running, ended, done, by.get(job.service))
             direct = broken | lost | {other.instance for other in running.values() if other.instance}
             running[job.id] = job
             if job.instance and job.instance not in direct:
                 before = with_residents(cluster, direct)
                 for victim in with_residents(cluster, {job.instance}) - before | {job.instance}:
-                    check_budgets(cluster, with_residents(cluster, direct | {job.instance}), victim)
+                    moved = by.get(victim.partition("@")[0]) in MOVED
+                    check_budgets(cluster, with_residents(cluster, direct | {job.instance}), victim, moved=moved)
         elif job is not None:
             del running[job.id]
             ended.add(job.id)
@@ -184,14 +257,17 @@ def with_residents(cluster: Cluster, out: set[str]) -> set[str]:
     return out | {i.name for s in cluster.services.values() for i in s.instances if i.host in taken}
 
 
-def check_budgets(cluster: Cluster, out: set[str], victim: str) -> None:
-    """`out` are the instances out just after a job began that took `victim` out: none of its budgets is exceeded."""
+def check_budgets(cluster: Cluster, out: set[str], victim: str, *, moved: bool = False) -> None:
+    """`out` are the instances out just after a job began that took `victim` out: none of its budgets is exceeded.
+
+    `moved`: second copies serve, so that its service's own budget does not bind it.
+    """
     service = cluster.services[victim.partition("@")[0]]
     mine = {i.name: i for i in service.instances if i.name in out}
-    assert len(mine) <= service.max_unavailable
+    assert moved or len(mine) <= service.max_unavailable
     if service.quorum:
         assert len(mine) * 2 < len(service.instances), "no majority stays"
-    if service.failure_domain:
+    if service.failure_domain and not moved:
         assert len({i.domain or name for name, i in mine.items()}) == 1, "two failure domains are out together"
     hosts = {name.partition("@")[2] for name in out}
     if cluster.ceilings.max_hosts_out is not None:
@@ -212,14 +288,34 @@ def last_of(cluster: Cluster, state: State, service: Service) -> set[str]:
 
 
 def check_precedence(
-    cluster: Cluster, state: State, job: Job, running: dict[str, Job], ended: set[str], done: set[str]
+    cluster: Cluster,
+    state: State,
+    job: Job,
+    running: dict[str, Job],
+    ended: set[str],
+    done: set[str],
+    method: str | None,
 ) -> None:
     service = cluster.services[job.service]
     to_do = {f"replace {i.name}" for i in service.instances if not state.instances[i.name].current}
+    if method == "hold" and to_do:
+        to_do = {f"switch {service.name}"}
+    elif method in MOVED and to_do and not at_copies(service, state):
+        to_do |= {f"switch {service.name}", f"settle {service.name}"}
+    if service.name in state.beside:
+        to_do.add(f"settle {service.name}")
     same = [other for other in running.values() if other.service == job.service]
     if job.kind == "expand":
         assert not done & to_do
-    if job.kind == "replace" and service.database.expand:
+    if job.kind == "switch":
+        assert not done & to_do
+        assert set(job.hosts) == {instance.host for instance in service.instances}
+    if job.kind == "replace" and f"switch {service.name}" in to_do:
+        assert f"switch {service.name}" in done
+    if job.kind == "settle":
+        assert to_do - {job.id} <= done, "second copies are taken away before all instances are home"
+        assert not same
+    if job.kind in ("switch", "replace") and service.database.expand:
         assert f"expand {service.name}" in done
     if job.kind in ("migrate", "contract"):
         assert to_do <= done, "an instance still runs the old version"
@@ -258,6 +354,92 @@ def ends_well_or_says_why(window: Window) -> None:
         assert window.stuck == ""
 
 
+def at_copies(service: Service, state: State) -> bool:
+    copies = state.beside.get(service.name, {})
+    return (
+        bool(copies)
+        and service.name not in state.in_flight
+        and all(copy.serving and copy.current for copy in copies.values())
+        and not any(s.healthy and not s.current for s in (state.instances[i.name] for i in service.instances))
+    )
+
+
+@pytest.mark.usefixtures("instant")
+@MIDDLING
+@given(fleets_of_methods(), st.integers(0, 2**32), st.sampled_from([0.0, 0.0, 0.2]))
+def test_no_rule_is_broken_by_other_methods(fleet: tuple[Cluster, State], seed: int, failing: float) -> None:
+    cluster, state = fleet
+    plan = make_plan(cluster, state)
+    methods = {name: choice.method for name, choice in plan.choices.items()}
+    for window in (plan.window(), Window.from_plan(plan.to_dict())):
+        record = carry_out(window, Random(seed), failing, 0.0)
+        check(cluster, state, record, methods)
+        ends_well_or_says_why(window)
+
+
+@pytest.mark.usefixtures("instant")
+@MIDDLING
+@given(fleets_of_methods())
+def test_no_chosen_method_breaks_its_own_bounds(fleet: tuple[Cluster, State]) -> None:
+    cluster, state = fleet
+    plan = make_plan(cluster, state)
+    rows = {row["service"]: row for row in plan.to_dict()["jobs"] if row["kind"] == "switch"}
+    for name, row in rows.items():
+        service, traffic = cluster.services[name], state.traffic[name]
+        options = row["options"]
+        assert service.method in ("auto", row["method"])
+        assert not service.database.offline or row["method"] != "side_by_side"
+        assert (options["hold"] is not None) == (row["method"] in ("hold", "held_switch"))
+        assert (options["side_by_side"] is not None) == (row["method"] in MOVED)
+        if hold := options["hold"]:
+            assert traffic.rate is not None and traffic.timeout is not None and traffic.room is not None
+            assert not traffic.unfit
+            assert hold["deadline"] >= 2 * hold["pause"]
+            assert hold["deadline"] < min([traffic.timeout, *service.hold.timeouts.values()])
+            assert traffic.rate * hold["deadline"] <= traffic.room
+            assert hold["pause"] >= (service.estimates["offline"] if service.database.offline else 0.0)
+        if row["method"] == "side_by_side" and service.method == "auto":
+            assert service.version_skew
+        if row["method"] == "held_switch" or not service.version_skew:
+            assert options["side_by_side"] is None or options["side_by_side"]["steps"] == [100]
+    check_second_copies(cluster, state, [*rows.values()], plan)
+
+
+def check_second_copies(cluster: Cluster, state: State, rows: list[dict[str, Any]], plan: Plan) -> None:
+    """Each has a port of its own that is free, in its service's range, and memory."""
+    used: set[tuple[str, int]] = set()
+    no_port = [sentence for sentence in plan.obstacles if "no port of" in sentence]
+    for row in rows:
+        declared = cluster.services[row["service"]].side_by_side
+        for member in row["instances"]:
+            beside = member["beside"]
+            there = state.beside.get(row["service"], {}).get(member["instance"])
+            if beside is None or declared is None:
+                assert row["method"] == "hold" or member["current"] or there
+                continue
+            if beside["port"] is None:
+                assert no_port or row["method"] == "hold"
+            elif there is None or there.port is None:
+                assert declared.ports[0] <= beside["port"] <= declared.ports[1]
+                assert beside["port"] not in state.spare[beside["host"]].ports
+                assert (beside["host"], beside["port"]) not in used
+                used.add((beside["host"], beside["port"]))
+                if there is None:
+                    assert (state.spare[beside["host"]].memory or 0) >= declared.memory
+
+
+@pytest.mark.usefixtures("instant")
+@MIDDLING
+@given(fleets_of_methods())
+def test_versions_that_must_not_mix_are_never_rolled(fleet: tuple[Cluster, State]) -> None:
+    cluster, state = fleet
+    for name, choice in make_plan(cluster, state).choices.items():
+        service = cluster.services[name]
+        seen = [state.instances[instance.name] for instance in service.instances]
+        if choice.method == "roll" and not service.version_skew and len(seen) > 1:
+            assert all(one.current for one in seen) or not any(one.healthy for one in seen)
+
+
 @pytest.mark.usefixtures("instant")
 @BRIEF
 @given(fleets())
@@ -280,13 +462,13 @@ def test_what_cannot_begin_is_an_obstacle(fleet: tuple[Cluster, State]) -> None:
 
 
 @IMPROVED
-@given(fleets())
+@given(st.one_of(fleets(), fleets_of_methods()))
 def test_the_same_input_gives_the_same_plan(fleet: tuple[Cluster, State]) -> None:
     assert make_plan(*fleet).to_dict() == make_plan(*fleet).to_dict()
 
 
 @IMPROVED
-@given(fleets())
+@given(st.one_of(fleets(), fleets_of_methods()))
 def test_no_forecast_beats_the_bound(fleet: tuple[Cluster, State]) -> None:
     plan = make_plan(*fleet)
     if not plan.timeline.stuck:
@@ -294,7 +476,7 @@ def test_no_forecast_beats_the_bound(fleet: tuple[Cluster, State]) -> None:
 
 
 @IMPROVED
-@given(fleets())
+@given(st.one_of(fleets(), fleets_of_methods()))
 def test_the_forecast_is_what_the_window_of_the_plan_does(fleet: tuple[Cluster, State]) -> None:
     plan = make_plan(*fleet)
     again = replayed(plan)
