@@ -324,5 +324,6 @@ class Gate:
             "seconds": round(self.seconds, 3),
             "requests": self.requests,
             "errors": self.errors,
+            "all_requests": self.all_requests,
             "share": self.share,
         }
