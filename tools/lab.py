@@ -75,6 +75,7 @@ class Lab:
             if wrong := sorted(set(service) - SERVICE_KEYS):
                 raise LabError(f"services.{key}.{wrong[0]} is no key; there are {', '.join(sorted(SERVICE_KEYS))}")
         self.client_timeout = definition.get("client_timeout", "60s")
+        self.maxconn = definition.get("maxconn", 4000)
         self.check_intervals = definition.get("check_intervals", "inter 2s fastinter 1s downinter 1s")
         self.groups, self.hostvars = read_inventory(inventory, name)
         self.nodes = sorted(
@@ -276,6 +277,7 @@ class Lab:
         return environment.from_string(text).render(
             node=node, address=self.addresses[node], addresses=self.addresses, groups=self.groups, vip=self.vip,
             services=self.services, client_timeout=self.client_timeout, check_intervals=self.check_intervals,
+            maxconn=self.maxconn,
         )  # fmt: skip
 
     def _reachable(self) -> None:

@@ -18,9 +18,9 @@ def load(subject: str, vip: str) -> dict[str, Any]:
     if subject == "keystone":
         url, internal = f"http://{vip}:5000/v3", f"http://{vip}:35357/v3"
         requests: list[dict[str, Any]] = [
-            {"kind": "http", "name": "short", "url": url, "connection": "new", "weight": 20},
+            {"kind": "http", "name": "short", "url": url, "connection": "new", "weight": 23},
             {"kind": "http", "name": "kept", "url": [url, internal], "connection": "keep_alive", "weight": 24},
-            {"kind": "token_validate", "url": url, "weight": 4},
+            {"kind": "token_validate", "url": url, "weight": 1},
             {"kind": "token_issue", "url": internal, "weight": 1},
             {"kind": "token_issue", "name": "slow", "url": url, "slow": "2s", "weight": 1},
         ]
