@@ -208,8 +208,12 @@ def page(content: Mapping[str, Any]) -> str:
         list(_held(content)),
         list(_tests_told(content)),
         list(_instances(content)),
+        list(_others(content)),
         list(_differences(content)),
+        list(_kept(content)),
+        list(_versions(content)),
         list(_next(content)),
+        [content["summary"]],
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines)
 
@@ -291,6 +295,14 @@ def _tests_told(content: Mapping[str, Any]) -> Iterator[str]:
 _MOST_INSTANCES = 20
 
 
+def _others(content: Mapping[str, Any]) -> Iterator[str]:
+    """Jobs without an instance, and those that never began."""
+    if rows := [row for row in content["timeline"] if row["instance"] is None and row["began"]]:
+        yield from wrapped(some([f"{row['id']} {row['outcome']}" for row in rows]), "OTHER JOBS  ", "  ")
+    if content["not_begun"]:
+        yield from wrapped(some(content["not_begun"]), "NOT BEGUN  ", "  ")
+
+
 def _instances(content: Mapping[str, Any]) -> Iterator[str]:
     rows = sorted(content["instances"], key=lambda row: str(row["outcome"] == "done"))
     if not rows:
@@ -308,6 +320,23 @@ def _instances(content: Mapping[str, Any]) -> Iterator[str]:
         yield from wrapped(told, f"  {row['outcome']:<9} {row['name']:<{width}}  "[: WIDTH // 2])
     if len(rows) > _MOST_INSTANCES:
         yield f"  and {len(rows) - _MOST_INSTANCES} more, see report.json"
+
+
+def _kept(content: Mapping[str, Any]) -> Iterator[str]:
+    """What there is to go back to. What failed has it beside its own line."""
+    kept = [f"{row['name']}: {row['kept']}" for row in content["instances"] if row["kept"] and row["outcome"] == "done"]
+    if kept:
+        yield from wrapped(some(kept, 6), "KEPT for going back  ", "  ")
+
+
+def _versions(content: Mapping[str, Any]) -> Iterator[str]:
+    versions = content["versions"]
+    told = [f"ansible-core {versions['ansible_core']}"] if versions.get("ansible_core") else []
+    told += [f"HAProxy {version} on {host}" for host, version in versions.get("haproxy", {}).items() if version]
+    told += [f"engine {version}" for version in versions.get("engine", ())]
+    told += [f"{what} {digest[:12]}" for what, digest in content["digests"].items()]
+    if told:
+        yield from wrapped(some(told), "VERSIONS  ", "  ")
 
 
 def _differences(content: Mapping[str, Any]) -> Iterator[str]:

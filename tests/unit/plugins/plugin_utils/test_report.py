@@ -147,5 +147,6 @@ def test_nothing_was_ever_run() -> None:
 def test_the_screen_fits() -> None:
     jobs = [_job(f"compute{n}.region.example.org", n, n + 9.0, "failed", reason="word " * 40) for n in range(60)]
     text = page(report(_run(*jobs), PROBE, NONE, ["difference " * 20] * 40, VERSIONS))
-    assert max(len(line) for line in text.splitlines()) <= WIDTH
+    # The last one is for CI systems, and one line however long it is.
+    assert max(len(line) for line in text.splitlines()[:-1]) <= WIDTH
     assert "and 40 more, see report.json" in text

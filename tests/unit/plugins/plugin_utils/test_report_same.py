@@ -1,0 +1,88 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report as text and as a page tell what report.json tells."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import sample_report
+
+from ansible_collections.rondo.upgrade.plugins.plugin_utils import _report, _report_html, _report_junit
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._page import duration
+
+REPORTS = {"clean": sample_report.clean, "done": sample_report.done, "failed": sample_report.failed}
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"\s+", "", text)
+
+
+def facts(report: dict[str, Any]) -> Iterator[str]:
+    """What a reader must find, by whatever layout."""
+    yield report["summary"]
+    yield from report["reasons"]
+    yield duration(report["makespan_seconds"])
+    yield duration(report["forecast"]["makespan"])
+    yield report["run"]["outcome"]
+    if requests := report["requests"]:
+        yield from (str(requests[key]) for key in ("sent", "failed", "retried"))
+        yield from (f"{report['latency_ms'][key]:.0f}" for key in ("p50", "p99", "max"))
+        yield requests["proves"]["text"]
+        yield from (failure["reason"] for failure in report["failures"][:3])
+    if report["haproxy"].get("by_balancer"):
+        yield report["counts"]["note"]
+    for row in report["instances"]:
+        yield from (row["name"], row["from"], row["to"], row["outcome"])
+        if row["kept"]:
+            yield row["kept"]
+        if row["seconds_out_of_rotation"] is not None:
+            yield duration(row["seconds_out_of_rotation"])
+    yield from (row["id"] for row in report["timeline"])
+    yield from report["differences"]
+    yield report["versions"]["ansible_core"]
+    yield from report["versions"]["haproxy"].values()
+    yield from report["versions"]["engine"]
+    yield from (digest[:12] for digest in report["digests"].values())
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_text_and_page_tell_what_the_json_does(name: str) -> None:
+    report = REPORTS[name]()
+    assert json.loads(json.dumps(report)) == report
+    # What is written on the page: without its styles and tags.
+    visible = re.sub(r"<[^>]*>", " ", re.sub(r"(?s)<(style|head)\b.*?</\1>", " ", _report_html.html(report)))
+    views = {"text": squeezed(_report.page(report)), "page": squeezed(html.unescape(visible))}
+    for where, view in views.items():
+        missing = [fact for fact in facts(report) if squeezed(fact) not in view]
+        if where == "text":
+            # A job with an instance is told by its instance.
+            names = {f"replace {row['name']}" for row in report["instances"]}
+            missing = [fact for fact in missing if fact not in names]
+        assert missing == [], where
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_last_line_is_the_summary(name: str) -> None:
+    report = REPORTS[name]()
+    assert _report.page(report).splitlines()[-1] == report["summary"]
+    assert "\n" not in report["summary"]
+
+
+def test_junit_tells_what_failed() -> None:
+    report = sample_report.failed()
+    told = html.unescape(_report_junit.junit(report))
+    for row in report["timeline"]:
+        assert row["id"] in told
+    for difference in report["differences"]:
+        assert difference in told
