@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils import _cluster, _status
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._action import UpgradeAction, journal
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._gate import look
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._model import State
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._quantities import parse_duration
 
@@ -32,20 +34,25 @@ class ActionModule(UpgradeAction):
         source = self.source(variables)
         cluster = source.cluster()
         directory = self.directory(options, variables)
+        probe = self.probe_state(directory, variables)
         if options["watch"]:
-            return self._watch(directory, options)
+            return self._watch(directory, probe, options)
         state = _cluster.state(cluster, source.facts)
-        data = {"instances": _status.rows(cluster, state), "obstacles": list(state.obstacles), "run": _run(directory)}
+        data = {
+            "instances": _status.rows(cluster, state),
+            "obstacles": list(state.obstacles),
+            "run": _run(directory, probe),
+        }
         return {**data, "page": _page(data, state, options["format"])}
 
     @staticmethod
-    def _watch(directory: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _watch(directory: Path, probe: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Only what the journal holds, again and again until the run has ended: no host is asked for it."""
         every = parse_duration(options["watch"])
         if not every:
             raise AnsibleActionFail(f"watch: {options['watch']!r} is no duration; write such as 2s")
         while True:
-            data = {"instances": [], "obstacles": [], "run": _run(directory)}
+            data = {"instances": [], "obstacles": [], "run": _run(directory, probe)}
             page = _page(data, State(), options["format"])
             if data["run"] is None or data["run"]["ended"] is not None:
                 return {**data, "page": page}
@@ -54,12 +61,14 @@ class ActionModule(UpgradeAction):
             time.sleep(every)
 
 
-def _run(directory: Path) -> dict[str, Any] | None:
+def _run(directory: Path, probe: str) -> dict[str, Any] | None:
     kept = journal(directory)
     if kept is None:
         return None
     with kept:
-        return _status.run_row(kept.run(), time.time())
+        run = kept.run()
+    counts = look(probe)
+    return _status.run_row(run, time.time(), dataclasses.asdict(counts) if counts else None)
 
 
 def _page(data: Mapping[str, Any], state: State, form: str) -> str:

@@ -94,8 +94,27 @@ run:
   type: dict
   contains:
     in_flight:
-      description: Jobs in progress, with C(id) and C(seconds).
+      description: Jobs in progress, with C(id), C(seconds), and C(expected), the plan's seconds.
       type: list
+    services:
+      description:
+        - A row for each service with jobs, with C(name), C(jobs), how many of these are C(done), C(failed), C(skipped),
+          C(lost) or C(in_flight), and C(waits), what the first of the others waits for.
+      type: list
+    budgets:
+      description:
+        - A row for each budget, with C(name), C(kind), C(counts) (what it counts), C(capacity), C(used) and C(out), by
+          whom.
+      type: list
+    requests:
+      description: Live counts of a probe that runs, with C(sent), C(failed) and C(last), the last failure; else null.
+      type: dict
+    rest:
+      description:
+        - How long the jobs of a run in progress still take, by what was measured so far. C(seconds), the 90th
+          percentile C(p90), C(by) (seconds since the epoch), C(measured) (how many jobs taught something) and C(pace), how long
+          they took as a multiple of what was planned. Null once it has ended.
+      type: dict
     waiting:
       description: Jobs of a run in progress that did not begin yet, with C(id) and C(why), what each waits for.
       type: list

@@ -62,6 +62,11 @@ class UpgradeAction(ActionBase):  # type: ignore[misc]
         name = options["directory"] or self._templar.template(variables.get("upgrade_directory") or "build")
         return Path(str(name)).expanduser().absolute()
 
+    def probe_state(self, directory: Path, variables: Mapping[str, Any]) -> str:
+        """Where a probe writes its live counts: `upgrade_probe_state`, else where role probe has them."""
+        given = self._templar.template(variables.get("upgrade_probe_state") or "")
+        return str(Path(str(given)).expanduser().absolute() if given else directory / "probe" / "state.json")
+
 
 def journal(directory: Path) -> Journal | None:
     """The journal in a directory, None where none was begun. Raises JournalError."""
