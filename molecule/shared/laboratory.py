@@ -39,6 +39,8 @@ class Laboratory:
         self.folder = ROOT / ".cache" / "lab" / self.name
         self.state: dict[str, Any] = json.loads((self.folder / "lab.json").read_text())
         self.vip: str = self.state["vip"]
+        # Addresses of engines that only one node has, by node.
+        self.engines: dict[str, str] = {}
 
     def node(self, name: str) -> Any:
         """testinfra's view of a node, by SSH."""
@@ -54,7 +56,8 @@ class Laboratory:
     def inspect(self, node: str, service: str) -> dict[str, Any]:
         """The engine's whole record of a service's container."""
         name = self.container_name(node, service)
-        done = subprocess.run(["docker", "inspect", name], capture_output=True, text=True, check=True)
+        engine = ["--host", self.engines[node]] if node in self.engines else []
+        done = subprocess.run(["docker", *engine, "inspect", name], capture_output=True, text=True, check=True)
         record: dict[str, Any] = json.loads(done.stdout)[0]
         return record
 

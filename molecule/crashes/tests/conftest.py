@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import laboratory
+import own_engine
 from laboratory import ROOT, Laboratory, journal_path, journal_run
 from observer import Watch, watching
 from steps import Step
@@ -81,11 +82,13 @@ def lab() -> Laboratory:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Callable[..., Run]:
+def start(lab: Laboratory, tmp_path: Path) -> Callable[..., Run]:
     """Starts an upgrade to a release of the lab's service."""
 
     def run(release: str, strike: Strike | None = None, **variables: Any) -> Run:
-        return Run(Path(tempfile.mkdtemp(dir=tmp_path)), strike, web_release=release, **variables)
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        engines = dict.fromkeys(lab.engines, own_engine.ADDRESS)
+        return Run(folder, strike, web_release=release, web_engines=engines, **variables)
 
     return run
 
@@ -139,4 +142,6 @@ def watch(lab: Laboratory, tmp_path: Path) -> AbstractContextManager[Watch]:
         "start_timeout": "120s",
         "requests": [{"kind": "http", "url": f"http://{lab.vip}:8000/"}],
     }
-    return watching(lab, tmp_path / "watch", load, backend=BACKEND, service="web", members=MEMBERS)
+    return watching(
+        lab, tmp_path / "watch", load, backend=BACKEND, service="web", members=MEMBERS, elsewhere=lab.engines
+    )

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What else can strike a run: Ctrl-C, SSH, hosts, balancers, members, the engine, the schema.
+"""What else can strike a run: Ctrl-C, SSH, hosts, balancers, members, the schema.
 
 Each time no budget is exceeded, and the next upgrade brings everything to its end.
 """
@@ -10,58 +10,27 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import BALANCERS, MEMBERS, Run, Strike, journal, tables, unfinished, whole
-from laboratory import Laboratory, until
-from observer import Watch
-from steps import Step
-
-BEGIN = Step("rondo.upgrade.instance", "Record that the job begins")
-DRAIN = Step("rondo.upgrade.drain", "Drain it on all balancers")
-REPLACE = Step("rondo.upgrade.replace_container", "Replace the container")
-RETURN = Step("rondo.upgrade.return", "Return it on all balancers")
-END = Step("rondo.upgrade.instance", "Record that the job has ended well")
-EVIDENCE = Step("rondo.upgrade.database", "Ask every host of the service what it runs")
-
-Start = Callable[..., Run]
-Watching = AbstractContextManager[Watch]
-
-
-def docker(*words: str, check: bool = True) -> str:
-    done = subprocess.run(["docker", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=check)
-    return done.stdout.strip()
-
-
-def shell(script: str) -> tuple[str, ...]:
-    return ("/bin/sh", "-c", script)
-
-
-def finish(lab: Laboratory, start: Start, release: str) -> Run:
-    """The next upgrade brings everything to its end."""
-    run = start(release)
-    assert run.end() == 0, run.output
-    assert whole(lab, release)
-    assert unfinished() == []
-    return run
-
-
-def images(lab: Laboratory) -> dict[str, str]:
-    return {member: lab.image(member, "web").rpartition(":")[2] for member in MEMBERS}
-
-
-@contextmanager
-def healed(*commands: tuple[str, ...]) -> Iterator[None]:
-    """Docker commands that take a fault away again, however the test ends."""
-    try:
-        yield
-    finally:
-        for command in commands:
-            docker(*command, check=False)
+from conftest import BALANCERS, MEMBERS, Strike, journal, tables, unfinished, whole
+from laboratory import Laboratory, journal_path, until
+from steps import Step, steps
+from striking import (
+    BEGIN,
+    DRAIN,
+    END,
+    EVIDENCE,
+    REPLACE,
+    RETURN,
+    Start,
+    Watching,
+    docker,
+    finish,
+    healed,
+    images,
+    shell,
+)
 
 
 def test_ctrl_c_lets_what_is_in_flight_finish(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
@@ -117,6 +86,35 @@ def test_ssh_dies_in_the_middle_of_the_swap(lab: Laboratory, start: Start, relea
     seen.clean()
 
 
+def test_a_host_goes_away_before_its_job(
+    lab: Laboratory, start: Start, release: str, watch: Watching, tmp_path: Path
+) -> None:
+    away = f"""
+    away={MEMBERS[-1]}
+    if [ {{host}} = "$away" ]; then away={MEMBERS[0]}; fi
+    echo "$away" > {tmp_path}/away
+    docker exec {lab.name}-"$away" pkill -f sshd-session
+    docker pause {lab.name}-"$away"
+    """
+    with watch as seen:
+        with healed(*(("unpause", f"{lab.name}-{member}") for member in MEMBERS)):
+            run = start(release, Strike(REPLACE, command=shell(away)))
+            code = run.end()
+            states = tables(lab)
+        host = (tmp_path / "away").read_text().strip()
+        ended = {job["host"]: job["outcome"] for job in journal()["jobs"] if job["kind"] == "replace"}
+        ran = images(lab)
+        finish(lab, start, release)
+    assert code != 0
+    assert f"replace web@{host} failed: {host} became unreachable" in run.output
+    # Those before it are done, it is out and as it was, and those behind it never began.
+    assert ended.pop(host) == "failed"
+    assert set(ended.values()) == {"done"}
+    assert {member for member, image in ran.items() if image == release} == set(ended)
+    assert {member for (_unused, member), state in states.items() if state != "UP"} == {host}
+    seen.clean()
+
+
 def test_a_host_goes_away_during_its_job(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
     away = f"docker exec {lab.name}-{{host}} pkill -f sshd-session; docker pause {lab.name}-{{host}}"
     with watch as seen:
@@ -146,6 +144,84 @@ def test_a_host_goes_away_after_its_job(lab: Laboratory, start: Start, release: 
     assert code != 0
     assert ended["contract web"] == "failed"
     assert "can't be proven to run the new version" in run.output
+    seen.clean()
+
+
+# Whoever has a lock of the guard open, in the node: one that works, and those that wait for it.
+AT_WORK = """
+import os
+for process in os.listdir("/proc"):
+    try:
+        files = [os.readlink(f"/proc/{process}/fd/{name}") for name in os.listdir(f"/proc/{process}/fd")]
+    except OSError:
+        continue
+    if any("/rondo-upgrade-" in file for file in files):
+        print(process)
+"""
+
+
+def test_a_module_goes_on_after_its_run_was_killed(
+    lab: Laboratory, start: Start, release: str, watch: Watching, tmp_path: Path
+) -> None:
+    frozen = tmp_path / "frozen"
+    script = tmp_path / "at_work.py"
+    script.write_text(AT_WORK)
+    # It stands still in the middle of its work, so that the next run finds it there however quick it is.
+    freeze = f"""
+    ( until pid=$(docker exec --interactive {lab.name}-{{host}} python3 - <{script}) && [ "$pid" ]; do :; done
+      docker exec {lab.name}-{{host}} kill -STOP $pid && echo $pid > {frozen}.new && mv {frozen}.new {frozen}
+    ) </dev/null >/dev/null 2>&1 &
+    """
+
+    def at_work(host: str) -> list[str]:
+        done = lab.node(host).run(f"python3 -c '{AT_WORK}'")
+        return str(done.stdout).split()
+
+    with watch as seen:
+        run = start(release, Strike(REPLACE, command=shell(freeze)))
+        run.wait_for(frozen.exists)
+        os.killpg(run.process.pid, signal.SIGKILL)
+        assert run.end() == -signal.SIGKILL
+        assert run.struck is not None
+        host, [job] = run.struck["host"], unfinished()
+        left = frozen.read_text().split()
+        then = start(release)
+        then.wait_for(lambda: len(at_work(host)) > 1)
+        # It waits, with nothing done to what the other one works on.
+        assert unfinished() == [job]
+        docker("exec", f"{lab.name}-{host}", "kill", "-CONT", *left)
+        assert then.end() == 0, then.output
+        assert whole(lab, release)
+    assert job == run.struck["id"]
+    assert f"{job} was in flight when run " in then.output
+    seen.clean()
+
+
+def test_the_journal_is_lost_with_an_instance_out(
+    lab: Laboratory, start: Start, release: str, watch: Watching, tmp_path: Path
+) -> None:
+    with watch as seen:
+        run = start(release, Strike(RETURN))
+        assert run.end() == -signal.SIGKILL
+        assert run.struck is not None
+        [struck] = unfinished()
+        content = journal_path().read_bytes()
+        journal_path().write_bytes(content[: len(content) // 2])
+        refused = start(release)
+        code = refused.end()
+        states = tables(lab)
+        # As docs/journal.md says.
+        for name in ("", "-wal", "-shm"):
+            path = journal_path().with_name(f"{journal_path().name}{name}")
+            if path.exists():
+                path.rename(tmp_path / path.name)
+        finish(lab, start, release)
+    host = run.struck["host"]
+    assert code != 0
+    assert "Nothing was begun" in refused.output and "docs/journal.md" in refused.output
+    assert {member for (_unused, member), state in states.items() if state != "UP"} == {host}
+    # What the balancers and the engine say is enough to take the one that is out first.
+    assert next(job["id"] for job in journal()["jobs"] if job["kind"] == "replace") == struck
     seen.clean()
 
 
@@ -235,51 +311,6 @@ def test_a_member_fails_by_itself_between_two_jobs(
     assert seen.observer.exceeded(1) == []
 
 
-def test_the_image_is_gone_when_it_is_needed(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
-    name = f"rondo-{lab.name}/web"
-    docker("tag", f"rondo/web:{release}", f"{name}:{release}")
-    with watch as seen:
-        with healed(("rmi", f"{name}:{release}")):
-            run = start(
-                release,
-                Strike(REPLACE, command=("docker", "rmi", f"{name}:{release}")),
-                web_image=name,
-                upgrade_on_failure="revert",
-            )
-            code = run.end()
-        states = tables(lab)
-        ran = images(lab)
-        finish(lab, start, release)
-    assert code != 0
-    assert f"{name}:{release}" in run.output
-    assert release not in ran.values()
-    assert set(states.values()) <= {"UP", "MAINT"}
-    seen.clean()
-
-
-def test_the_old_container_is_gone(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
-    container = f"{lab.name}-{{host}}-web"
-    gone = f"""
-    docker ps --all --quiet --filter name={container}.rondo | xargs --no-run-if-empty docker rm --force
-    docker stop --time 5 {container}
-    docker rename {container} {container}-gone
-    """
-    with watch as seen:
-        try:
-            run = start(release, Strike(REPLACE, command=shell(gone)))
-            code = run.end()
-        finally:
-            for member in MEMBERS:
-                docker("rename", f"{lab.name}-{member}-web-gone", f"{lab.name}-{member}-web", check=False)
-        ran = images(lab)
-        finish(lab, start, release)
-    assert code != 0
-    assert run.struck is not None
-    assert f"there is no container named {lab.name}-{run.struck['host']}-web" in run.output
-    assert release not in ran.values()
-    seen.clean()
-
-
 def test_the_expand_fails(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
     with watch as seen:
         lab.container("web1", "web").check_output("touch /schema/broken")
@@ -317,8 +348,22 @@ def test_no_contract_while_one_still_runs_the_old_version(lab: Laboratory, start
     assert schema != release
 
 
+def test_a_canary_goes_alone_and_is_watched(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
+    with watch as seen:
+        run = start(release, web_max_unavailable=2, web_canary=1, web_bake_time="8s")
+        assert run.end() == 0, run.output
+    assert whole(lab, release)
+    canary, *others = (job for job in journal()["jobs"] if job["kind"] == "replace")
+    assert canary["phase"] == "canary web"
+    assert len(others) == len(MEMBERS) - 1
+    # It served for its bake time and its min_healthy_time before the next one began, and then two went at a time.
+    assert canary["took"] > 8 + 1
+    assert min(job["begun"] for job in others) >= canary["ended"]
+    assert sorted(job["begun"] for job in others)[1] < min(job["ended"] for job in others)
+    assert seen.observer.exceeded(1, until=canary["ended"]) == []
+    seen.clean(2)
+
+
 @pytest.mark.parametrize("step", [BEGIN, DRAIN, REPLACE, RETURN, END, EVIDENCE], ids=str)
 def test_the_steps_named_here_are_there(step: Step) -> None:
-    from steps import steps
-
     assert step in {*steps("replace"), *steps("contract")}
