@@ -112,8 +112,8 @@ run:
     rest:
       description:
         - How long the jobs of a run in progress still take, by what was measured so far. C(seconds), the 90th
-          percentile C(p90), C(by) (seconds since the epoch), C(measured) (how many jobs taught something) and C(pace), how long
-          they took as a multiple of what was planned. Null once it has ended.
+          percentile C(p90), C(by) (seconds since the epoch), C(measured) (how many jobs taught something) and C(pace),
+          how long they took as a multiple of what was planned. Null once it has ended.
       type: dict
     waiting:
       description: Jobs of a run in progress that did not begin yet, with C(id) and C(why), what each waits for.

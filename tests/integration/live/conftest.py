@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +186,14 @@ class Upgrade:
 
 
 @pytest.fixture(params=["own", "newest"])
-def upgrade(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Upgrade]:
+def upgrade(request: pytest.FixtureRequest, tmp_path: Path) -> Upgrade:
     core = cores.own() if request.param == "own" else cores.newest()
     if core is None:
         pytest.skip("no newer Python on this machine than the tests' own")
-    yield Upgrade(tmp_path, core)
+    return Upgrade(tmp_path, core)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Upgrade:
+    """The same on the tests' own core alone: for what no core can change."""
+    return Upgrade(tmp_path, cores.own())

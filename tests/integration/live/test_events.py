@@ -47,7 +47,7 @@ def test_a_run_as_json_lines(upgrade: Upgrade) -> None:
     assert len(again) == 2 * len(events), "a second run is appended"
 
 
-def test_a_file_that_can_not_be_written_harms_nothing(upgrade: Upgrade) -> None:
-    enabled(upgrade, "inventory/events.jsonl")
-    output = upgrade.in_pipe()
+def test_a_file_that_can_not_be_written_harms_nothing(own: Upgrade) -> None:
+    enabled(own, "inventory/events.jsonl")
+    output = own.in_pipe()
     assert output.count("rondo.upgrade.events writes nothing more, the run goes on") == 1

@@ -63,9 +63,9 @@ def test_a_run_is_seen_and_leaves_a_clean_terminal(upgrade: Upgrade) -> None:
     assert not any("Wait for the gate" in line for line in lines), "what the view has shown is no line of its own"
 
 
-def test_the_terminal_is_resized(upgrade: Upgrade) -> None:
-    first, *_others = upgrade.order
-    terminal = upgrade.on_terminal(say="x" * 300)
+def test_the_terminal_is_resized(own: Upgrade) -> None:
+    first, *_others = own.order
+    terminal = own.on_terminal(say="x" * 300)
     terminal.until(lambda: shown(terminal, f"replace web@{first}, Wait for the gate"), "the first job")
     for columns, lines in ((60, 40), (140, 20), (45, 16)):
         terminal.resize(columns, lines)
@@ -74,9 +74,18 @@ def test_the_terminal_is_resized(upgrade: Upgrade) -> None:
     terminal.until(lambda: terminal.all_scrolls and not terminal.panel, "lines alone on a tiny terminal")
     terminal.resize(100, 30)
     terminal.until(lambda: shown(terminal, f"replace web@{first}, Wait for the gate"), "the view again")
-    upgrade.open()
+    own.open()
     assert terminal.end() == 0, terminal.text
     assert terminal.all_scrolls and not terminal.panel
+
+
+def test_much_output_stays_whole(own: Upgrade) -> None:
+    flood = [f"line {number} of many" for number in range(400)]
+    terminal = own.on_terminal(say="\n".join(flood))
+    terminal.until(lambda: shown(terminal, f"replace web@{own.order[0]}"), "the view")
+    own.open()
+    assert terminal.end() == 0, terminal.text
+    assert [line for line in terminal.text.splitlines() if line.startswith("line ")] == flood * 3
 
 
 def test_a_question_is_asked_and_answered(upgrade: Upgrade) -> None:
@@ -110,31 +119,31 @@ def test_ctrl_c(upgrade: Upgrade, times: int) -> None:
 
 
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"CI": "true"}, {"RONDO_UPGRADE_LIVE": "false"}])
-def test_lines_where_a_terminal_can_not_or_shall_not(upgrade: Upgrade, environment: dict[str, str]) -> None:
-    upgrade.environment.update(environment, ANSIBLE_NOCOLOR="1")
-    upgrade.open()
-    terminal = upgrade.on_terminal()
+def test_lines_where_a_terminal_can_not_or_shall_not(own: Upgrade, environment: dict[str, str]) -> None:
+    own.environment.update(environment, ANSIBLE_NOCOLOR="1")
+    own.open()
+    terminal = own.on_terminal()
     assert terminal.end() == 0, terminal.text
     assert b"\x1b" not in terminal.raw
-    for host in upgrade.order:
+    for host in own.order:
         assert f"web@{host} replace begins" in terminal.text
         assert f"{host}: job : Wait for the gate: changed" in terminal.text
         assert f"web@{host} replaced" in terminal.text
 
 
-def test_lines_in_a_pipe(upgrade: Upgrade) -> None:
-    upgrade.open()
-    output = upgrade.in_pipe()
+def test_lines_in_a_pipe(own: Upgrade) -> None:
+    own.open()
+    output = own.in_pipe()
     assert "\x1b" not in output and "─" not in output
-    assert all(f"web@{host} replace begins" in output for host in upgrade.order)
+    assert all(f"web@{host} replace begins" in output for host in own.order)
 
 
-def test_no_colours_where_none_are_wanted(upgrade: Upgrade) -> None:
-    first, *_others = upgrade.order
-    upgrade.environment.update(NO_COLOR="1", ANSIBLE_NOCOLOR="1")
-    terminal = upgrade.on_terminal()
+def test_no_colours_where_none_are_wanted(own: Upgrade) -> None:
+    first, *_others = own.order
+    own.environment.update(NO_COLOR="1", ANSIBLE_NOCOLOR="1")
+    terminal = own.on_terminal()
     terminal.until(lambda: shown(terminal, f"replace web@{first}"), "the view")
-    upgrade.open()
+    own.open()
     assert terminal.end() == 0, terminal.text
     assert set(re.findall(rb"\x1b\[([0-9;]*)m", terminal.raw)) <= {b"0", b"1", b"2"}, "bold and faint are no colours"
 
@@ -148,37 +157,35 @@ def test_lines_where_rich_is_missing(upgrade: Upgrade) -> None:
     assert b"\x1b7" not in terminal.raw
 
 
-def test_a_view_that_breaks_harms_nothing(upgrade: Upgrade) -> None:
-    upgrade.module("rich/__init__.py", "")
-    upgrade.module("rich/text.py", "Text = None\n")
-    upgrade.module("rich/console.py", "def Console(**options): raise RuntimeError('broken on purpose')\n")
-    terminal = upgrade.on_terminal()
+def test_a_view_that_breaks_harms_nothing(own: Upgrade) -> None:
+    own.module("rich/__init__.py", "")
+    own.module("rich/text.py", "Text = None\n")
+    own.module("rich/console.py", "def Console(**options): raise RuntimeError('broken on purpose')\n")
+    terminal = own.on_terminal()
     terminal.until(lambda: "broken on purpose" in terminal.text.replace("\n", ""), "the warning")
-    upgrade.open()
+    own.open()
     assert terminal.end() == 0, terminal.text
     assert terminal.text.replace("\n", "").count("broken on purpose") == 1
     assert terminal.all_scrolls and not terminal.panel
-    assert all(f"web@{host} replaced" in terminal.text for host in upgrade.order)
+    assert all(f"web@{host} replaced" in terminal.text for host in own.order)
 
 
-def test_lines_under_ansible_runner(upgrade: Upgrade) -> None:
+def test_lines_under_ansible_runner(own: Upgrade) -> None:
     """It puts the stdout callback into one of its own, and reads what that writes from a terminal."""
-    if upgrade.core.name != "own":
-        pytest.skip("ansible-runner is installed beside one core only")
-    upgrade.open()
-    upgrade.command()
-    private = upgrade.folder / "private"
+    own.open()
+    own.command()
+    private = own.folder / "private"
     private.mkdir()
     runner = ansible_runner.run(
         private_data_dir=str(private),
-        project_dir=str(upgrade.folder),
-        inventory=str(upgrade.folder / "inventory"),
+        project_dir=str(own.folder),
+        inventory=str(own.folder / "inventory"),
         playbook="playbook.yml",
-        cmdline=f"-e @{upgrade.folder}/variables.json",
-        envvars={**upgrade.environment, "ANSIBLE_NOCOLOR": "1"},
+        cmdline=f"-e @{own.folder}/variables.json",
+        envvars={**own.environment, "ANSIBLE_NOCOLOR": "1"},
         quiet=True,
     )
     output = runner.stdout.read()
     assert runner.rc == 0, output
     assert "\x1b7" not in output and "shows nothing more" not in output
-    assert all(f"web@{host} replaced" in output for host in upgrade.order)
+    assert all(f"web@{host} replaced" in output for host in own.order)
