@@ -66,9 +66,10 @@ class ActionModule(UpgradeAction):
         jobs: dict[str, list[dict[str, Any]]] = {}
         for job in plan["jobs"]:
             jobs.setdefault(job["host"], []).append(job)
+        methods = {row["name"]: row["method"] for row in plan["services"]}
         images = {
             host: [artifact.target for artifact in artifacts if artifact.kind == "container"]
-            for host, artifacts in to_stage(cluster, state).items()
+            for host, artifacts in to_stage(cluster, state, methods).items()
         }
         return {
             "plan": plan,
@@ -80,13 +81,8 @@ class ActionModule(UpgradeAction):
             "diff": {"prepared": "".join(f"{change}\n" for change in changes)},
             "files": [str(path) for path in files],
             "journal": str(directory / JOURNAL),
-            "probe_state": self._probe_state(directory, variables),
+            "probe_state": self.probe_state(directory, variables),
         }
-
-    def _probe_state(self, directory: Path, variables: Mapping[str, Any]) -> str:
-        """Where a probe writes its live counts: `upgrade_probe_state`, else where role probe has them."""
-        given = self._templar.template(variables.get("upgrade_probe_state") or "")
-        return str(Path(str(given)).expanduser().absolute() if given else directory / "probe" / "state.json")
 
     @staticmethod
     def _files(file: Path, export: str | None, plan: Mapping[str, Any]) -> dict[Path, str]:

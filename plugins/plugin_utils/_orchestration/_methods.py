@@ -31,6 +31,8 @@ SWITCH_SECONDS: Final = 1.0
 # A container's own files and logs, beside its image.
 DISK_RESERVE: Final = 100_000_000
 
+BEGUN: Final[tuple[Method, ...]] = ("side_by_side", "held_switch", "roll", "hold")
+
 UNSEEN = InstanceState()
 
 
@@ -104,10 +106,12 @@ def choose(service: Service, state: State, estimates: Estimates) -> Choice:
         return _declared(service, service.method, checks)
     rejected: list[tuple[Method, str]] = []
     needs: list[tuple[Method, str]] = []
-    for name in METHODS:
+    # Where second copies are there already, an earlier run has begun with them.
+    order = BEGUN if state.beside.get(service.name) else METHODS
+    for place, name in enumerate(order, 1):
         verdict = checks[name]()
         if verdict.fits:
-            others = tuple((other, f"not needed: {name} is simpler") for other in METHODS[METHODS.index(name) + 1 :])
+            others = tuple((other, f"not needed: {name} is simpler") for other in order[place:])
             turns = [verdict.until, *(f"{other} would do, if you {what}" for other, what in needs)]
             return Choice(
                 name,

@@ -197,17 +197,15 @@ class InstanceState:
 class Traffic:
     """A service's requests as the balancers measured them; None where not known.
 
-    `rate` per second at all balancers together, `busiest` at the one that has most of it; `concurrency`: requests
-    that servers worked on; `slowest`: seconds of the slowest answer; `timeout`: the smallest of the balancers' own on
-    the way, in seconds, and its name; `room`: how many waiting requests fit at the balancer that has the least, and
-    what limits them. `tcp`: backends whose connections are not HTTP. `frontends` lead to its backends. `unfit`: why
-    it can't be held, in words.
+    `rate` per second at all balancers together; `concurrency`: requests that servers worked on; `slowest`: seconds of
+    the slowest answer; `timeout`: the smallest of the balancers' own on the way, in seconds, and its name; `room`: how
+    many waiting requests fit at the balancer that has the least, and what limits them. `tcp`: backends whose
+    connections are not HTTP. `frontends` lead to its backends. `unfit`: why it can't be held, in words.
     """
 
     rate: float | None = None
     timeout: float | None = None
     room: int | None = None
-    busiest: float | None = None
     concurrency: int | None = None
     slowest: float | None = None
     timeout_name: str = ""

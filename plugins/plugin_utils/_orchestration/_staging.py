@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ._estimates import Estimates
-from ._jobs import UNSEEN
-from ._model import Artifact, Cluster, Instance, State
+from ._jobs import UNSEEN, needs_replacing
+from ._model import Artifact, Cluster, Instance, Method, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,25 @@ def _unstaged(cluster: Cluster, state: State) -> list[Instance]:
     ]
 
 
-def to_stage(cluster: Cluster, state: State) -> dict[str, list[Artifact]]:
-    """What each host still has to fetch, each artifact once; hosts with nothing to fetch are left out."""
+def to_stage(
+    cluster: Cluster, state: State, methods: Mapping[str, Method | None] | None = None
+) -> dict[str, list[Artifact]]:
+    """What each host still has to fetch, each artifact once; hosts with nothing to fetch are left out.
+
+    `methods`: of each service. Second copies on spare hosts need their artifact there, too.
+    """
+    wanted = [(instance.host, instance.artifact) for instance in _unstaged(cluster, state)]
+    for name, method in (methods or {}).items():
+        service = cluster.services[name]
+        if method in ("side_by_side", "held_switch") and service.side_by_side and service.side_by_side.hosts:
+            wanted += [
+                (service.beside_host(number), instance.artifact)
+                for number, instance in enumerate(service.instances)
+                if needs_replacing(instance, state)
+            ]
     found: dict[str, dict[tuple[str, str], Artifact]] = {}
-    for instance in _unstaged(cluster, state):
-        artifact = instance.artifact
-        found.setdefault(instance.host, {}).setdefault((artifact.kind, artifact.target), artifact)
+    for host, artifact in wanted:
+        found.setdefault(host, {}).setdefault((artifact.kind, artifact.target), artifact)
     return {host: list(artifacts.values()) for host, artifacts in found.items()}
 
 

@@ -207,7 +207,7 @@ def _held(service: Service, choice: Choice, traffic: Traffic) -> Iterator[str]:
             moves = ", ".join(f"{step} %" for step in steps(service, choice.method))
             yield (
                 f"traffic moves in steps: {moves}, each for {show_duration(declared.step_time)}; above "
-                f"{declared.max_errors:.4g} of errors it goes back"
+                f"{declared.max_errors * 100:.4g} % of errors it goes back"
             )
     yield _way_back(service, choice)
 

@@ -1,0 +1,346 @@
+# Copyright (c) 2026, The rondo.upgrade authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans with jobs `switch` and `settle`: their chain, what they carry and occupy, and what an earlier run has left."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._estimates import Estimates
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._jobs import Job, Phase
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._model import (
+    Artifact,
+    Cluster,
+    Database,
+    Hold,
+    Instance,
+    InstanceState,
+    SecondCopy,
+    Server,
+    Service,
+    SideBySide,
+    Spare,
+    State,
+    Traffic,
+)
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._planner import Plan, make_plan
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._simulate import Scenario, simulate
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._staging import to_stage
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._window import Window
+
+SCHEMA = json.loads((Path(__file__).parents[5] / "docs" / "plan.schema.json").read_text(encoding="utf-8"))
+HOSTS = ("c1", "c2", "c3")
+FITS = Traffic(rate=20, timeout=30, room=1000, timeout_name="timeout client of web", frontends=("web",))
+PATIENT = replace(FITS, timeout=60)
+ROOM = Spare(4_000_000_000, 9_000_000_000, frozenset({15000}))
+COPY = SideBySide((15000, 15009), memory=300_000_000, test="/v3")
+
+
+def service(name: str = "web", **keys: Any) -> Service:
+    instances = tuple(
+        Instance(name, host, Artifact("container", name, f"{name}:2"), servers=(Server(f"{name}_back", host),))
+        for host in HOSTS
+    )
+    defaults: dict[str, Any] = {
+        "backends": (f"{name}_back",),
+        "version_skew": False,
+        "estimates": {"replace": 20.0, "offline": 3.0},
+        "database": Database(expand=True, offline=True, contract=True),
+        "side_by_side": COPY,
+    }
+    return Service(name, instances, **{**defaults, **keys})
+
+
+def seen(**keys: Any) -> State:
+    old = {f"web@{host}": InstanceState("web:1") for host in HOSTS}
+    return State(**{"instances": old, "traffic": {"web": FITS}, "spare": dict.fromkeys(HOSTS, ROOM), **keys})
+
+
+def plan_of(*services: Service, state: State | None = None) -> Plan:
+    return make_plan(Cluster({one.name: one for one in services or (service(),)}), state or seen())
+
+
+def ids(plan: Plan) -> list[str]:
+    return [job for phase in plan.phases for job in phase.jobs]
+
+
+REPLACED = [f"replace web@{host}" for host in HOSTS]
+CHAIN = ["expand web", "switch web", *REPLACED, "settle web", "contract web"]
+
+
+def job_of(plan: Plan, name: str) -> dict[str, Any]:
+    row = plan.to_dict()
+    jsonschema.validate(row, SCHEMA)
+    assert json.loads(json.dumps(row)) == row
+    return next(job for job in row["jobs"] if job["id"] == name)
+
+
+def test_held_switch_is_a_chain() -> None:
+    plan = plan_of()
+    assert plan.choices["web"].method == "held_switch"
+    assert ids(plan) == CHAIN
+    assert not plan.obstacles
+    starts = plan.timeline.starts
+    # Nobody is served by them, so all may go at once.
+    assert len({starts[job] for job in REPLACED}) == 1
+    assert plan.rounds == [["expand web"], ["switch web"], REPLACED, ["settle web"], ["contract web"]]
+
+
+def test_hold_is_one_job() -> None:
+    plan = plan_of(service(side_by_side=None), state=seen(traffic={"web": PATIENT}))
+    assert plan.choices["web"].method == "hold"
+    assert ids(plan) == ["expand web", "switch web", "contract web"]
+    options = job_of(plan, "switch web")["options"]
+    assert options == {
+        "offline": True,
+        "offline_reversible": False,
+        "hold": {
+            "deadline": 46.0,
+            "on_deadline": "release",
+            "timeouts": {},
+            "pause": 23.0,
+            "rate": 20,
+            "waiting": 460,
+            "memory": 9_660_000,
+            "frontends": ["web"],
+        },
+        "side_by_side": None,
+    }
+
+
+def test_side_by_side_moves_in_steps() -> None:
+    plan = plan_of(service(version_skew=True, database=Database(), method="side_by_side"))
+    options = job_of(plan, "switch web")["options"]
+    assert options["hold"] is None
+    assert options["side_by_side"] == {
+        "steps": [5, 25, 100],
+        "step_time": 10.0,
+        "max_errors": 0.01,
+        "switch_back_window": 60.0,
+        "test": "/v3",
+        "memory": 300_000_000,
+    }
+
+
+def test_what_a_switch_carries() -> None:
+    web = service()
+    first = replace(web.instances[0], drain_timeout=5.0)
+    state = seen(instances={"web@c3": InstanceState("web:2", current=True), "web@c1": InstanceState("web:1")})
+    job = job_of(plan_of(replace(web, instances=(first, *web.instances[1:])), state=state), "switch web")
+    assert (job["kind"], job["host"], job["hosts"], job["instance"]) == ("switch", "c1", list(HOSTS), None)
+    assert job["instances"][0] == {
+        "instance": "web@c1",
+        "host": "c1",
+        "artifact": {"kind": "container", "name": "web", "target": "web:2"},
+        "running": "web:1",
+        "current": False,
+        "servers": [{"backend": "web_back", "name": "c1"}],
+        "drain_timeout": 5.0,
+        "min_healthy_time": 10.0,
+        "healthy_deadline": 120.0,
+        "beside": {
+            "host": "c1",
+            "port": 15001,
+            "container": "web.rondo-beside",
+            "servers": [{"backend": "web_back", "name": "c1.rondo-beside"}],
+        },
+    }
+    assert [(one["current"], one["beside"] is None) for one in job["instances"]] == [
+        (False, False),
+        (False, False),
+        (True, True),
+    ]
+
+
+def test_two_services_get_ports_of_their_own() -> None:
+    other = service("api")
+    state = seen(
+        traffic={"web": FITS, "api": FITS}, instances={}, spare=dict.fromkeys(HOSTS, replace(ROOM, ports=frozenset()))
+    )
+    plan = plan_of(service(), other, state=state)
+    ports = {
+        name: {one["beside"]["port"] for one in job_of(plan, f"switch {name}")["instances"]} for name in ("web", "api")
+    }
+    assert ports == {"web": {15000}, "api": {15001}}
+
+
+def test_a_port_that_nobody_has_left_is_an_obstacle() -> None:
+    one_port = replace(COPY, ports=(15009, 15009))
+    both = [service(name, side_by_side=one_port) for name in ("web", "api")]
+    plan = plan_of(*both, state=seen(traffic={"web": FITS, "api": FITS}, instances={}))
+    assert plan.obstacles[0].startswith("api: no port of side_by_side.ports is left on c1")
+
+
+def test_spare_hosts_carry_the_second_copies() -> None:
+    spares = ("s1", "s2", "s3")
+    web = service(side_by_side=replace(COPY, hosts=spares))
+    plan = plan_of(web, state=seen(spare=dict.fromkeys(spares, ROOM)))
+    job = job_of(plan, "switch web")
+    assert job["hosts"] == [*HOSTS, *spares]
+    assert [one["beside"]["host"] for one in job["instances"]] == list(spares)
+    assert to_stage(Cluster({"web": web}), seen(), {"web": "held_switch"})["s2"] == [web.instances[1].artifact]
+    assert "s2" not in to_stage(Cluster({"web": web}), seen(), {"web": "roll"})
+
+
+def test_a_switch_has_its_hosts_to_itself() -> None:
+    def replacing(host: str) -> Job:
+        return Job(f"replace b@{host}", "replace", "b", host, f"b@{host}", "replace b", 10.0, 1)
+
+    switch = Job("switch a", "switch", "a", "c1", None, "switch a", 10.0, 2, ("c2",))
+    others = [replacing("c2"), replacing("c3")]
+    phases = [Phase("switch a", "a", "switch", (), ("switch a",)), Phase("replace b", "b", "replace", (), ())]
+    window = Window([switch, *others], phases, [])
+    assert [job.id for job in window.admissible()] == ["replace b@c2", "replace b@c3"]
+    assert window.waits_for("switch a") == "waits for c2, busy with replace b@c2"
+    window.begin("replace b@c2")
+    window.end("replace b@c2", "done")
+    assert [job.id for job in window.admissible()] == ["replace b@c3", "switch a"]
+    window.begin("switch a")
+    window.end("switch a", "failed")
+    assert window.finished
+
+
+def test_a_switch_that_fails_leaves_nothing_to_be_done_on_its_hosts() -> None:
+    late = Job("replace b@c2", "replace", "b", "c2", "b@c2", "replace b", 10.0, 2)
+    switch = Job("switch a", "switch", "a", "c1", None, "switch a", 10.0, 1, ("c2",))
+    phases = [Phase("switch a", "a", "switch", (), ("switch a",)), Phase("replace b", "b", "replace", (), (late.id,))]
+    window = Window([switch, late], phases, [], max_failures={"a": 5})
+    window.begin("switch a")
+    window.end("switch a", "failed")
+    assert [job.id for job in window.skipped] == ["replace b@c2"]
+    assert window.finished
+
+
+def test_second_copies_stay_while_an_instance_is_not_home() -> None:
+    window = plan_of(service(max_failures=2)).window()
+    for name in ("expand web", "switch web", *REPLACED):
+        window.begin(name)
+        window.end(name, "failed" if name == "replace web@c2" else "done")
+    assert window.admissible() == []
+    assert window.waits_for("settle web") == "was skipped"
+    assert window.waits_for("contract web") == "can't begin, because replace web@c2 was not done"
+
+
+def copies(**keys: Any) -> dict[str, dict[str, SecondCopy]]:
+    return {
+        "web": {
+            f"web@{host}": SecondCopy(host, "web:2", **{"current": True, "serving": True, "port": 15004, **keys})
+            for host in HOSTS
+        }
+    }
+
+
+OUT = {f"web@{host}": InstanceState("web:1", healthy=False, reason="DRAIN") for host in HOSTS}
+HOME = {f"web@{host}": InstanceState("web:2", current=True) for host in HOSTS}
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        pytest.param({"instances": OUT, "beside": copies()}, [*REPLACED, "settle web"], id="switched"),
+        pytest.param(
+            {"instances": {**OUT, "web@c1": HOME["web@c1"]}, "beside": copies()},
+            ["replace web@c2", "replace web@c3", "settle web"],
+            id="one-is-home",
+        ),
+        pytest.param({"instances": HOME, "beside": copies()}, ["settle web"], id="all-are-home"),
+        pytest.param({"instances": HOME, "beside": copies(serving=False)}, ["settle web"], id="half-settled"),
+        pytest.param(
+            {"beside": copies(serving=False)}, ["switch web", *REPLACED, "settle web"], id="copies-that-do-not-serve"
+        ),
+        pytest.param(
+            {"instances": OUT, "beside": copies(), "in_flight": frozenset({"web"})},
+            ["switch web", *REPLACED, "settle web"],
+            id="cut-off-in-the-switch",
+        ),
+        pytest.param(
+            {
+                "instances": {name: replace(one, in_place=True) for name, one in OUT.items()},
+                "beside": copies(current=False),
+            },
+            [*REPLACED, "settle web"],
+            id="the-old-ones-run-and-only-have-to-return",
+        ),
+    ],
+)
+def test_an_earlier_run_is_gone_on_with(state: dict[str, Any], expected: list[str]) -> None:
+    plan = plan_of(state=seen(schema={"web": ()}, **state))
+    assert ids(plan) == expected
+    row = plan.to_dict()
+    jsonschema.validate(row, SCHEMA)
+    for job in row["jobs"]:
+        if job["kind"] in ("switch", "settle"):
+            assert [one["beside"]["port"] for one in job["instances"]] == [15004] * 3
+
+
+def test_a_switch_that_was_cut_off_goes_before_anything_else() -> None:
+    other = replace(service("api"), estimates={"replace": 20.0, "offline": 3.0, "switch": 5000.0})
+    state = seen(traffic={"web": FITS, "api": FITS}, in_flight=frozenset({"web"}), schema={"web": (), "api": ()})
+    plan = plan_of(other, service(), state=state)
+    assert plan.jobs[0].id == "switch web"
+    assert plan.timeline.starts["switch web"] == 0.0
+
+
+def test_the_point_of_no_return() -> None:
+    assert plan_of().to_dict()["point_of_no_return"] == ["switch web", "contract web"]
+    reversible = service(database=Database(offline=True, offline_reversible=True))
+    assert plan_of(reversible).to_dict()["point_of_no_return"] == []
+
+
+def test_how_long_a_switch_takes() -> None:
+    web = service()
+    cluster = Cluster({"web": web})
+
+    def seconds(estimates: Estimates) -> tuple[float, str]:
+        found = make_plan(cluster, seen(), estimates).estimates["switch web"]
+        return found.seconds, found.source
+
+    assert seconds(Estimates(cluster)) == (30.0 + 4.0 + 60.0, "the sum of its parts")
+    measured = {("switch held_switch", "web", "c1"): [50.0], ("switch hold", "web", "c1"): [9.0]}
+    assert seconds(Estimates(cluster, measured)) == (50.0, "median of 1 earlier run of web")
+    cluster = Cluster({"web": replace(web, estimates={**web.estimates, "switch": 33.0})})
+    assert seconds(Estimates(cluster)) == (33.0, "declared")
+
+
+def test_people_are_told_what_waits_and_whether_there_is_a_way_back() -> None:
+    def held(web: Service, **keys: Any) -> list[str]:
+        told: list[str] = plan_of(web, state=seen(**keys)).to_dict()["services"][0]["held"]
+        return told
+
+    assert held(service(side_by_side=None, hold=Hold(timeouts={"the clients": 50.0})), traffic={"web": PATIENT}) == [
+        "requests are held for 23 s (declared; database.offline: declared), for 46 s at most: then the balancers let "
+        "them go by themselves",
+        "460 of them wait in 9.7 MB; until the deadline it would be 920 in 19.3 MB, and 1000 fit",
+        "no way back under the hold once database.offline has begun (offline_reversible: false): the old version may "
+        "not work after it; if the new one fails then, the requests are let go and fail",
+    ]
+    reversible = service(database=Database(offline=True, offline_reversible=True), hold=Hold(on_deadline="reject"))
+    assert held(reversible) == [
+        "requests are held for 4 s (1 s assumed, 0 s until the old ones have answered; database.offline: declared), "
+        "for 8 s at most: then the balancers reject them by themselves",
+        "80 of them wait in 1.7 MB; until the deadline it would be 160 in 3.4 MB, and 1000 fit",
+        "the clients' own timeouts are not declared (hold.timeouts): only the balancers' are reckoned with",
+        "long-lived connections to the old ones are drained for 1 min at most",
+        "if the new version fails, traffic goes back in one step, also after database.offline; the old one is kept "
+        "running for 1 min behind the last step",
+    ]
+    tcp = service(version_skew=True, database=Database(), method="side_by_side")
+    assert held(tcp, traffic={"web": replace(FITS, tcp=("web_back",))}) == [
+        "TCP (web_back): new connections are moved, established ones drained for 1 min at most, then closed",
+        "traffic moves in steps: 5 %, 25 %, 100 %, each for 10 s; above 1 % of errors it goes back",
+        "if the new version fails, traffic goes back in one step; the old one is kept running for 1 min behind the "
+        "last step",
+    ]
+
+
+def test_a_simulation_of_switches() -> None:
+    result = simulate(Cluster({"web": service()}), seen(), None, Scenario(drawn=False))
+    assert result["stuck"] == ""
+    assert result["jobs"] == result["done"] == len(CHAIN)
