@@ -54,6 +54,7 @@ class ActionModule(UpgradeAction):
                     healthy_time=_twin.seconds(options["healthy_time"], "healthy_time"),
                     rate=options["rate"],
                     docker_host=options["docker_host"],
+                    methods={service["name"]: service["method"] for service in plan["services"]},
                     running=_running(saved) if saved is not None else None,
                     needs=plain(options["services"]),
                     own=plain(options["own_images"]),

@@ -83,18 +83,21 @@ def read_learned(path: Path) -> Learned:
         raise PlanFileError(f"{path}: is not what rondo.upgrade.rehearse writes; rehearse again") from error
 
 
-def outcome(report: Mapping[str, Any] | None, probe: Mapping[str, Any] | None, ended: int) -> tuple[str, list[str]]:
-    """ "clean" or "failed", and why. `ended`: the exit code of the twin's upgrade."""
+def outcome(
+    report: Mapping[str, Any] | None, probe: Mapping[str, Any] | None, ended: int, probed: bool = True
+) -> tuple[str, list[str]]:
+    """The verdict, and why: "clean", "done" (there was nothing to ask) or "failed". `ended`: the exit code of the
+    twin's upgrade; `probed`: whether there was anything to ask."""
     if report is None:
         return "failed", ["the twin's upgrade ended before it reported: see upgrade.log"]
     reasons = [str(reason) for reason in report["reasons"]]
     if report["verdict"] == "failed":
         return "failed", reasons
-    if probe is None:
+    if probe is None and probed:
         return "failed", ["no probe ran on the twin"]
     if ended:
         return "failed", [f"the twin's upgrade ended with exit code {ended}: see upgrade.log"]
-    return "clean", []
+    return "clean" if probed else "done", []
 
 
 def content(
@@ -107,7 +110,7 @@ def content(
     offered: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The content of rehearsal.json. `offered`: the real plan as it is with what was learned."""
-    verdict, reasons = outcome(report, probe, ended)
+    verdict, reasons = outcome(report, probe, ended, bool(twin["probe"]["requests"]))
     rows = [row for row in (report or {}).get("instances", ()) if row["seconds_out_of_rotation"] is not None]
     longest = max(rows, key=lambda row: float(row["seconds_out_of_rotation"]), default=None)
     return {
@@ -166,7 +169,11 @@ def _size(rehearsed: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _verdict(rehearsed: Mapping[str, Any]) -> Iterator[str]:
-    told = {"clean": "CLEAN: the twin was upgraded, and no request failed", "failed": "FAILED"}
+    told = {
+        "clean": "CLEAN: the twin was upgraded, and no request failed",
+        "done": "DONE: the twin was upgraded; nothing in it must go on serving, so that no request was sent",
+        "failed": "FAILED",
+    }
     yield f"REHEARSAL  {told[rehearsed['verdict']]}"
     for reason in rehearsed["reasons"]:
         yield from wrapped(reason, "  - ")
@@ -216,7 +223,6 @@ def _learned(rehearsed: Mapping[str, Any], folder: Path) -> Iterator[str]:
     if len(rows) > _MOST:
         yield f"  and {len(rows) - _MOST} more, see rehearsal.json"
     if offered := rehearsed["with_learned"]:
-        before = rehearsed["production"]["forecast"]["makespan"]
         without = duration(rehearsed["production"]["forecast"]["makespan"])
         yield f"  with these    the real plan takes about {duration(offered['makespan'])}, without them {without}"
         # On a line of its own, whole: to be copied.

@@ -41,9 +41,14 @@ STEPS: Final[tuple[str, ...]] = ("expand", "migrate", "contract")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`size`: instances kept of each service. `healthy_time`: seconds, the most that an instance has to stay healthy in
-    the twin. `running`: what instances run, where a saved plan says it. `own`: services whose own images serve, each
-    with the image `before` and `after`, and the `environment` and `volumes` that it needs."""
+    """What is wanted of the twin.
+
+    `folder`: where its plan, journal and report go. `size`: instances kept of each service. `healthy_time`: seconds,
+    the most that an instance has to stay healthy. `methods`: the real plan's, by service; None where none fits.
+    `running`: what instances run, where a saved plan says it. `needs`: what services need so that their own images
+    serve: the image `before`, `environment`, `volumes`; `own`: those of which that is proven, each with the same keys
+    and the image `after`. `docker_host`: the engine, where it is not the environment's.
+    """
 
     name: str
     folder: str
@@ -51,6 +56,7 @@ class Options:
     healthy_time: float = 2.0
     rate: float = 20.0
     docker_host: str = ""
+    methods: Mapping[str, str | None] = field(default_factory=dict)
     running: Mapping[str, str] | None = None
     needs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -223,10 +229,12 @@ class _Maker:
         }
 
     def _probe(self) -> dict[str, Any]:
-        """What the probe asks: every backend, in turn. URLs are set where the engine has published the ports."""
+        """What the probe asks: every backend that must go on serving, in turn. URLs are set where the engine has
+        published the ports."""
         requests = [
             {"name": row["name"], "port": row["port"], "path": row["path"], "status": row["status"]}
             for row in map(self._backend, self.frontends)
+            if not self._may_fail(self.cluster.services[row["service"]])
         ]
         return {"rate": self.options.rate, "requests": requests}
 
@@ -254,7 +262,13 @@ class _Maker:
         elif not service.takes_balancer or all(i.host in self.cluster.balancers for i in service.instances):
             # By its container's name the twin's might be taken for something else.
             spec["takes_balancer"] = service.takes_balancer
-        spec["method"] = "roll" if service.method in ("hold", "side_by_side", "held_switch") else service.method
+        if self._rolls_instead(service):
+            # What is only possible by the other methods is let be.
+            spec.pop("version_skew", None)
+            if not service.max_unavailable:
+                spec.pop("min_available", None)
+                spec.pop("max_unavailable", None)
+        spec["method"] = "roll"
         if service.canary:
             spec["bake_time"] = _seconds(min(service.bake_time, self.options.healthy_time))
         spec["health"] = self._twins_health(instance, service)
@@ -262,6 +276,13 @@ class _Maker:
         if steps:
             spec["database"] = {step: ["true"] for step in steps}
         return spec
+
+    def _rolls_instead(self, service: Service) -> bool:
+        return self.options.methods.get(service.name, "roll") != "roll"
+
+    def _may_fail(self, service: Service) -> bool:
+        """Whether requests may fail while its instances are rolled: nobody else serves, or need not."""
+        return service.outage_allowed or self._rolls_instead(service) or self._size(service.name) == 1
 
     def _twins_health(self, instance: Instance, service: Service) -> dict[str, Any]:
         declared = self._health(instance)
@@ -357,8 +378,10 @@ class _Maker:
             yield f"what an answer must contain (health.body, json, headers, method): for {names}"
         if names := of(s.hooks for s in services):
             yield f"the roles in hooks: for {names}"
-        if names := of(s.method in ("hold", "side_by_side", "held_switch") for s in services):
-            yield f"the declared method: the twin rolls {names}"
+        if names := of(self._rolls_instead(s) for s in services):
+            yield f"another method than roll: the twin rolls {names}"
+        if names := of(bool(s.backends) and self._may_fail(s) for s in services):
+            yield f"requests to services that may be out in the twin: the probe left out {names}"
         if names := of(s.takes_balancer for s in services):
             yield f"that a balancer goes out with {names}: the twin's balancers stay"
         if names := of(max(s.min_healthy_time, s.bake_time) > self.options.healthy_time for s in services):
@@ -463,6 +486,7 @@ PLAYBOOK: Final = """---
       vars:
         probe_config: "{{ lookup('ansible.builtin.file', 'probe.json') | from_json }}"
         probe_directory: "{{ playbook_dir }}/probe"
+      when: probe_config.requests | length > 0
 
 - name: Upgrade
   ansible.builtin.import_playbook: rondo.upgrade.upgrade
@@ -477,12 +501,15 @@ PLAYBOOK: Final = """---
         tasks_from: stop
       vars:
         probe_directory: "{{ playbook_dir }}/probe"
+      when: probe_directory is directory
 
     - name: Report
       rondo.upgrade.report:
         run: "{{ upgrade_run | default(omit) }}"
-        probe: "{{ playbook_dir }}/probe/summary.json"
+        probe: "{{ (summary is file) | ternary(summary, omit) }}"
         show: true
+      vars:
+        summary: "{{ playbook_dir }}/probe/summary.json"
 """
 
 

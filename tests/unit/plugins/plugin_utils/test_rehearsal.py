@@ -22,6 +22,7 @@ TWIN = {
     "nodes": [{"host": "web1"}, {"host": "web2"}],
     "sizes": [{"service": "web", "hosts": 9, "twin": 2}],
     "own_images": [],
+    "probe": {"requests": [{"name": "web_back"}]},
     "missing": ["schema steps: in the twin they do nothing, for web"],
 }
 REPORT = {
@@ -135,3 +136,7 @@ def test_anything_else_failed_and_says_why(tmp_path: Path, report: Any, probe: A
     assert content["verdict"] == "failed"
     assert any(said in reason for reason in content["reasons"])
     assert "REHEARSAL  FAILED" in _rehearsal.page(content, tmp_path)
+
+
+def test_where_nothing_must_go_on_serving_no_request_is_missed() -> None:
+    assert _rehearsal.outcome(REPORT, None, 0, probed=False) == ("done", [])

@@ -197,3 +197,33 @@ def test_what_makes_no_twin_is_said() -> None:
 def test_the_twins_settings_are_its_own() -> None:
     text = ansible_cfg(["/a", "/b"], 7)
     assert "collections_path = /a:/b" in text and "forks = 7" in text and "inventory" not in text
+
+
+@pytest.mark.parametrize("method", ["hold", "held_switch", "side_by_side", None])
+def test_what_is_not_rolled_in_production_is_rolled_and_not_asked(method: str | None) -> None:
+    pinned = {key: value for key, value in WEB.items() if key not in ("canary", "bake_time", "max_unavailable")}
+    single = {
+        "artifact": WEB["artifact"] | {"container": "lone"},
+        "hosts": "spare",
+        "balancer": {"backends": ["lone_back"]},
+    }
+    result = made(
+        {
+            "web": {**pinned, "version_skew": False, "min_available": 11, "method": "hold"},
+            "lone": single,
+            "ok": WEB
+            | {"artifact": {"container": "ok", "image": "ok:2"}, "hosts": "web", "balancer": {"backends": ["ok_back"]}},
+        },
+        methods={"web": method, "lone": "roll", "ok": "roll"},
+    )
+    cluster = parsed(result)
+    assert {service.method for service in cluster.services.values()} == {"roll"}
+    assert [request["name"] for request in result["probe"]["requests"]] == ["ok_back"]
+    said = "\n".join(result["missing"])
+    assert "the twin rolls web" in said and "the probe left out web, lone" in said
+
+
+def test_where_no_instance_may_be_out_one_is_in_the_twin() -> None:
+    web = {key: value for key, value in WEB.items() if key not in ("canary", "bake_time", "max_unavailable")}
+    declared = {"web": {**web, "min_available": 12, "method": "hold"}}
+    assert parsed(made(declared, methods={"web": "hold"})).services["web"].max_unavailable == 1
