@@ -4,7 +4,7 @@
 #
 # Each part runs alone (`make unit`), and `make test` runs them all.
 
-parts := lint types sanity unit strategy integration molecule-default molecule-faults molecule-rehearsal
+parts := lint types sanity unit strategy integration molecule-default molecule-faults molecule-killed molecule-exported molecule-rehearsal
 pytest := $(python) -m pytest
 collection := .cache/collections/ansible_collections/rondo/upgrade
 
@@ -59,6 +59,12 @@ BALANCERS ?= 2
 
 molecule-methods: setup engine  ## hold, side_by_side, held_switch under load and killed: [HAPROXY=2.6|3.0|mixed BALANCERS=1|2]
 	HAPROXY=$(HAPROXY) BALANCERS=$(BALANCERS) molecule test --no-command-borders --scenario-name methods
+
+molecule-killed: setup engine  ## The one test of molecule-crashes in which the run is killed at every step
+	LAB_TESTS=test_killed.py molecule test --no-command-borders --scenario-name crashes
+
+molecule-exported: setup engine  ## The exported playbook ends as the strategy does, well and badly
+	molecule test --no-command-borders --scenario-name exported
 
 contrast: setup engine  ## The same load over four ways to upgrade; prints the README's table
 	$(python) tests/contrast/contrast.py
