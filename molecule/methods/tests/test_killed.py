@@ -38,7 +38,39 @@ class Phase:
         return f"{self.method}: {self.name}"
 
 
-PHASES: tuple[Phase, ...] = ()
+SWITCH, BESIDE = "rondo.upgrade.switch", "rondo.upgrade.side_by_side"
+START = Strike(BESIDE, "Start the second copies", kill_after=2)
+KNOWN = Strike(BESIDE, "Make them known to all balancers", kill_after=0.5)
+SHARE = "Give the second copies their share on all balancers"
+HOLD = "Hold requests on all balancers, until nothing is left on the "
+OFFLINE = Strike(SWITCH, "Run the step that needs them stopped, with the new image", kill_after=0.3)
+HOME = Strike("rondo.upgrade.replace_container", "Replace the container", kind="replace", kill_after=0.3)
+DRAIN = Strike(BESIDE, "Drain the second copies on all balancers, and forget them there", kind="settle", kill_after=0.5)
+REMOVE = Strike(BESIDE, "Remove their containers", kind="settle", kill_after=0.3)
+PHASES = (
+    Phase("web", "hold", "held", Strike(SWITCH, HOLD + "instances", kill_after=0.5), served=True),
+    Phase("web", "hold", "replacing", Strike(SWITCH, "Replace their containers", kill_after=0.5), False, worst=True),
+    Phase("web", "hold", "starting", Strike(SWITCH, "Ask the new ones themselves", kill_after=1), served=False),
+    Phase("web", "hold", "checked", Strike(SWITCH, "See that HAProxy's own check calls them up"), served=False),
+    Phase("web", "hold", "released", Strike(SWITCH, "See that they stay up"), served=True),
+    Phase("ledger", "hold", "migrating", OFFLINE, served=False),
+    Phase("web", "side_by_side", "starting copies", START, served=True),
+    Phase("web", "side_by_side", "known to the balancers", KNOWN, served=True),
+    Phase("web", "side_by_side", "first step", Strike(BESIDE, SHARE, kill_after=3), served=True, worst=True),
+    Phase("web", "side_by_side", "last step", Strike(BESIDE, SHARE, kill_after=3, nth=3), served=True),
+    Phase("web", "side_by_side", "old one kept", Strike(BESIDE, SHARE, kill_after=1, nth=4), served=True),
+    Phase("web", "side_by_side", "replaced at home", HOME, served=True),
+    Phase("web", "side_by_side", "copies drained", DRAIN, served=True),
+    Phase("web", "side_by_side", "copies removed", REMOVE, served=True),
+    Phase("ledger", "held_switch", "starting copies", START, served=True),
+    Phase("ledger", "held_switch", "held", Strike(SWITCH, HOLD + "old version", kill_after=0.3), served=True),
+    Phase("ledger", "held_switch", "stopping", Strike(SWITCH, "Stop them all", kill_after=0.5), served=False),
+    Phase("ledger", "held_switch", "migrating", OFFLINE, served=False, worst=True),
+    Phase("ledger", "held_switch", "cutting over", Strike(BESIDE, SHARE, kill_after=0.2), served=False),
+    Phase("ledger", "held_switch", "old one kept", Strike(BESIDE, SHARE, kill_after=1, nth=2), served=True),
+    Phase("ledger", "held_switch", "replaced at home", HOME, served=True),
+    Phase("ledger", "held_switch", "copies drained", DRAIN, served=True),
+)
 EVERY = os.environ.get("METHODS_KILLS") == "all"
 DEADLINE = 20
 
