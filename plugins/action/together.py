@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
             for row in options["hosts"]
         ]
         results = [{**_ended(child, pipe), "host": host} for host, child, pipe in begun]
-        bad = [f"{row['host']}: {row.get('msg') or 'failed'}" for row in results if _failed(row)]
+        bad = list(dict.fromkeys(f"{row['host']}: {row.get('msg') or 'failed'}" for row in results if _failed(row)))
         result.update(changed=any(row.get("changed") for row in results), results=results)
         if warnings := [f"{row['host']}: {line}" for row in results for line in row.pop("warnings", None) or []]:
             result["warnings"] = warnings
