@@ -519,7 +519,7 @@ class Journal:
             for row in self._db.execute("SELECT * FROM jobs WHERE outcome = 'done' ORDER BY ended"):
                 found = {row["kind"]: row["ended"] - row["begun"]}
                 if row["kind"] == "switch":
-                    found = _switched(json.loads(row["job"]).get("method"), found["switch"], json.loads(row["details"]))
+                    found = _switched(json.loads(row["job"]), found["switch"], json.loads(row["details"]))
                 for kind, seconds in found.items():
                     durations.setdefault((kind, row["service"], row["host"]), []).append(seconds)
             return durations
@@ -715,12 +715,13 @@ def _owner(row: sqlite3.Row) -> Owner:
     return Owner(**json.loads(row["owner"]))
 
 
-def _switched(method: str, seconds: float, details: Mapping[str, Any]) -> dict[str, float]:
+def _switched(job: Mapping[str, Any], seconds: float, details: Mapping[str, Any]) -> dict[str, float]:
     """What a job `switch` has taught: how long it took, how long requests were held, and what of that was `offline`."""
+    method = job.get("method")
     found = {f"switch {method}": seconds}
     held = details.get("hold") or {}
-    if pause := held.get("pause"):
-        offline = float(held.get("offline") or 0.0)
+    offline = float(held.get("offline") or 0.0)
+    if (pause := held.get("pause")) and (offline or not (job.get("options") or {}).get("offline")):
         found[f"pause {method}"] = float(pause) - offline
         if offline:
             found["offline"] = offline
