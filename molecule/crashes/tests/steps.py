@@ -16,6 +16,7 @@ import yaml
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 PREFIX = "rondo.upgrade."
 CLAUSE = re.compile(r"(?:upgrade_job\.kind|database_step) (==|!=) '(\w+)'")
+LIST = re.compile(r"upgrade_job\.kind in \[([^]]*)\]")
 # A choice between two values is no condition.
 PARENTHESES = re.compile(r"\([^()]*\)")
 
@@ -55,6 +56,11 @@ def _of_task(role: str, path: Path, task: Mapping[str, Any], kind: str) -> Itera
     if imported := task.get("ansible.builtin.import_tasks"):
         yield from _of_file(role, path.parent / imported, kind)
         return
+    if included := task.get("ansible.builtin.include_tasks"):
+        yield Step(PREFIX + role, task["name"])
+        if isinstance(included, str) and "{{" not in included:
+            yield from _of_file(role, path.parent / included, kind)
+        return
     if "ansible.builtin.meta" in task:
         return
     other = task.get("ansible.builtin.import_role") or task.get("ansible.builtin.include_role")
@@ -66,5 +72,6 @@ def _of_task(role: str, path: Path, task: Mapping[str, Any], kind: str) -> Itera
 
 def _for_kind(condition: Any, kind: str) -> bool:
     """Whether a condition can hold for jobs of this kind; what it says about anything else does not count."""
-    said = CLAUSE.findall(PARENTHESES.sub("", str(condition or "")))
-    return all((wanted == kind) == (sign == "==") for sign, wanted in said)
+    text = PARENTHESES.sub("", str(condition or ""))
+    alone = all((wanted == kind) == (sign == "==") for sign, wanted in CLAUSE.findall(text))
+    return alone and all(f"'{kind}'" in wanted for wanted in LIST.findall(text))
