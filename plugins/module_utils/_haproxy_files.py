@@ -114,7 +114,8 @@ def _write(path, text):
 
 
 def _replace(path, text):
-    """In one step, with mode and owner as they were. A file that is a mount itself can only be written in place."""
+    """In one step, with mode, owner and time as they were: what it says now HAProxy does already, and a file that is
+    newer than HAProxy's start would mean the opposite. A file that is a mount itself can only be written in place."""
     handle, draft = tempfile.mkstemp(prefix=".rondo-upgrade-", dir=os.path.dirname(path))
     os.close(handle)
     try:
@@ -130,6 +131,7 @@ def _replace(path, text):
                 raise
             _write(path, text)
             os.unlink(draft)
+        os.utime(path, ns=(there.st_atime_ns, there.st_mtime_ns))
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(draft)
