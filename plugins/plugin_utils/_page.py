@@ -114,9 +114,9 @@ def _services(plan: Mapping[str, Any]) -> Iterator[str]:
             yield from wrapped(service["turns"], "       else    ")
         for sentence in service["held"]:
             yield from wrapped(sentence, "       then    ")
-        moves = sorted(
-            {f"{job['running'] or 'nothing'} -> {job['artifact']['target']}" for job in jobs if job["instance"]}
-        )
+        replaced = [job for job in jobs if job["instance"]]
+        replaced += [one for job in jobs for one in job.get("instances", ()) if not one["current"]]
+        moves = sorted({f"{row['running'] or 'nothing'} -> {row['artifact']['target']}" for row in replaced})
         for move in moves[:3]:
             yield from wrapped(move, "       from    ")
 
@@ -204,11 +204,10 @@ def _done(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _no_return(plan: Mapping[str, Any]) -> list[str]:
-    kinds = {job["id"]: job["kind"] for job in plan["jobs"]}
+    switches = {job["id"] for job in plan["jobs"] if job["kind"] == "switch"}
+    when = {True: "once its database.offline has begun", False: "if it finds anything to remove"}
     return [
-        f"no way back after: {job}, {'once' if kinds[job] == 'switch' else 'if'} "
-        f"{'its database.offline has begun' if kinds[job] == 'switch' else 'it finds anything to remove'}; until then "
-        "rondo.upgrade.revert takes all back"
+        f"no way back after: {job}, {when[job in switches]}; until then rondo.upgrade.revert takes all back"
         for job in plan["point_of_no_return"]
     ]
 

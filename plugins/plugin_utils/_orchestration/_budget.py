@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ._model import Cluster, Method, Service, State
+from ._model import COPYING, Cluster, Method, Service, State
 
 BudgetKind = Literal["service", "quorum", "failure_domain", "balancer", "max_hosts_out"]
 Counts = Literal["instances", "domains", "hosts"]
@@ -93,7 +93,7 @@ def service_capacity(service: Service, method: Method | None) -> int:
     """How many instances may be out. While second copies serve, nobody is served by the instances: all may be out,
     unless they have a majority to keep. A hold takes them all out at once, in a job that counts in no budget."""
     capacity = service.max_unavailable
-    if method in ("side_by_side", "held_switch"):
+    if method in COPYING:
         capacity = len(service.instances)
     if service.quorum:
         capacity = min(capacity, majority_spare(len(service.instances)))
@@ -129,7 +129,7 @@ def budgets_of(cluster: Cluster, methods: Mapping[str, Method | None]) -> list[B
             above = tuple(name for name, taken in host_images.items() if own & taken)
             taking, hosts = (service.name, *above), own if above else None
         budgets.append(Budget(service.name, kind, capacity, taking, hosts=hosts))
-        if service.failure_domain and methods.get(service.name) not in ("side_by_side", "held_switch"):
+        if service.failure_domain and methods.get(service.name) not in COPYING:
             domains = {i.name: i.domain for i in service.instances if i.domain is not None}
             name = f"{service.failure_domain} of {service.name}"
             budgets.append(Budget(name, "failure_domain", 1, taking, "domains", domains, hosts))

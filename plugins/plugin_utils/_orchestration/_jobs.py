@@ -23,7 +23,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal, NamedTuple
 
 from ._budget import balancer_services, takes_hosts
-from ._model import Cluster, Instance, InstanceState, JobKind, Method, Service, State
+from ._model import COPYING, Cluster, Instance, InstanceState, JobKind, Method, Service, State
 
 PhaseKind = Literal["expand", "switch", "canary", "unfinished", "replace", "last", "settle", "migrate", "contract"]
 
@@ -157,7 +157,7 @@ def _service_phases(
 ) -> list[tuple[PhaseKind, str, list[Job]]]:
     """A service's chain: (kind, phase id, jobs), first to last."""
     name = service.name
-    moved = method in ("side_by_side", "held_switch")
+    moved = method in COPYING
     to_replace = [i for i in service.instances if needs_replacing(i, state)]
     schema = schema_jobs(service, state, replacing=bool(to_replace))
     at_last = last_hosts(service, cluster, state)

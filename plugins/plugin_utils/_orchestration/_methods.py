@@ -19,7 +19,7 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._hold import Predict
 
 from ._estimates import UNKNOWN, Estimates
 from ._jobs import copied
-from ._model import METHODS, Database, InstanceState, Method, Service, Spare, State, Traffic
+from ._model import COPYING, METHODS, Database, InstanceState, Method, Service, Spare, State, Traffic
 from ._quantities import show_duration, show_size
 
 # Predictions err: this many times the predicted pause is the deadline of a hold that declares none.
@@ -87,7 +87,7 @@ def choose(service: Service, state: State, estimates: Estimates) -> Choice:
     """The method for a service. A declared method is the only one looked at."""
     if copied(service, state):
         method: Method = "side_by_side" if service.version_skew and not service.database.offline else "held_switch"
-        if service.method in ("side_by_side", "held_switch"):
+        if service.method in COPYING:
             method = service.method
         return Choice(method, "an earlier run has moved its requests to second copies: from there there is only home")
     if service.instances and all(_current(state, instance.name) for instance in service.instances):

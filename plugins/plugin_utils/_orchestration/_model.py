@@ -19,6 +19,9 @@ Method = Literal["roll", "hold", "side_by_side", "held_switch"]
 JOB_KINDS: tuple[JobKind, ...] = ("expand", "switch", "replace", "settle", "migrate", "contract")
 METHODS: tuple[Method, ...] = ("roll", "hold", "side_by_side", "held_switch")
 
+# Those that start second copies.
+COPYING: tuple[Method, ...] = ("side_by_side", "held_switch")
+
 # What a second copy and its servers are called: the instance's own name for it, and this behind.
 BESIDE = ".rondo-beside"
 

@@ -21,10 +21,10 @@ from ._forecast import Timeline, likely_makespans, rounds, run_window
 from ._improve import improve
 from ._jobs import UNSEEN, Job, Phase, jobs_and_phases, needs_replacing, service_order
 from ._methods import Choice, bears_no_outage, choose
-from ._model import Cluster, Hold, Instance, Method, SecondCopy, Service, SideBySide, State
+from ._model import COPYING, Cluster, Hold, Instance, Method, SecondCopy, Service, SideBySide, State
 from ._remarks import risks
 from ._staging import Staging, stage_time
-from ._whole import COPYING, Beside, besides, estimate, held, keys, no_return, own
+from ._whole import Beside, besides, estimate, held, keys, no_return, own
 from ._window import Window
 
 SCHEMA: Final = 1
@@ -107,7 +107,12 @@ class Plan:
             },
             "staging": self.staging.to_dict(),
             "obstacles": list(self.obstacles),
-            "risks": risks(self.cluster, self.state, unestimated=self._unestimated()),
+            "risks": risks(
+                self.cluster,
+                self.state,
+                unestimated=self._unestimated(),
+                methods={name: choice.method for name, choice in self.choices.items()},
+            ),
             "notes": [*self.state.notes, *self._own_notes()],
             "done": [i.name for i in _instances(self.cluster) if not needs_replacing(i, self.state)],
             "point_of_no_return": [job.id for job in self.jobs if no_return(job, self.cluster)],

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
-from ._model import Cluster, Instance, InstanceState, Service, State
+from ._model import COPYING, Cluster, Instance, InstanceState, Method, Service, State
 from ._quantities import show_duration
 from ._spec import listed
 
@@ -16,16 +16,25 @@ FEW = 5
 UNSEEN = InstanceState()
 
 
-def risks(cluster: Cluster, state: State, *, unestimated: Collection[str] = ()) -> list[str]:
+def risks(
+    cluster: Cluster,
+    state: State,
+    *,
+    unestimated: Collection[str] = (),
+    methods: Mapping[str, Method | None] | None = None,
+) -> list[str]:
     """Sentences on the services that have something to do, in the declaration's order.
 
-    `unestimated` holds the ids of the jobs whose seconds are nobody's estimate but the built-in default.
+    `unestimated` holds the ids of the jobs whose seconds are nobody's estimate but the built-in default; `methods` are
+    the services'.
     """
     sentences: list[str] = []
     for service in cluster.services.values():
         pending = [each for each in service.instances if not state.instances.get(each.name, UNSEEN).current]
         if pending:
-            sentences.extend(f"{service.name}: {risk}" for risk in _of_service(service, pending, state))
+            alone = len(service.instances) == 1 and (methods or {}).get(service.name) not in COPYING
+            found = _of_service(service, pending, state, alone=alone)
+            sentences.extend(f"{service.name}: {risk}" for risk in found)
     if unestimated:
         what = "1 job has" if len(unestimated) == 1 else f"{len(unestimated)} jobs have"
         sentences.append(
@@ -35,8 +44,8 @@ def risks(cluster: Cluster, state: State, *, unestimated: Collection[str] = ()) 
     return sentences
 
 
-def _of_service(service: Service, pending: list[Instance], state: State) -> Iterator[str]:
-    if len(service.instances) == 1:
+def _of_service(service: Service, pending: list[Instance], state: State, *, alone: bool) -> Iterator[str]:
+    if alone:
         yield f"a single instance, {service.instances[0].name}: nothing takes over if its replacement fails."
     yield from _broken(service, state)
     yield from _zones(service)

@@ -118,7 +118,7 @@ def _failing_jobs(plan: Plan, scenario: Scenario) -> frozenset[str]:
     """The first replacement on each failing host."""
     first: dict[str, str] = {}
     for job in sorted(plan.jobs, key=lambda job: (plan.timeline.starts.get(job.id, plan.makespan), job.priority)):
-        if job.kind == "replace":
+        if job.kind in ("switch", "replace"):
             first.setdefault(job.host, job.id)
     hosts = sorted(first)
     random = Random(f"{scenario.seed} failing")

@@ -11,7 +11,7 @@ from typing import Any
 
 from ._estimates import Estimates
 from ._jobs import UNSEEN, needs_replacing
-from ._model import Artifact, Cluster, Instance, Method, State
+from ._model import COPYING, Artifact, Cluster, Instance, Method, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def to_stage(
     wanted = [(instance.host, instance.artifact) for instance in _unstaged(cluster, state)]
     for name, method in (methods or {}).items():
         service = cluster.services[name]
-        if method in ("side_by_side", "held_switch") and service.side_by_side and service.side_by_side.hosts:
+        if method in COPYING and service.side_by_side and service.side_by_side.hosts:
             wanted += [
                 (service.beside_host(number), instance.artifact)
                 for number, instance in enumerate(service.instances)

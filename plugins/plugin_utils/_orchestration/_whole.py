@@ -13,11 +13,9 @@ from typing import Any
 from ._estimates import UNKNOWN, Estimate, Estimates
 from ._jobs import UNSEEN, Job, copied, needs_replacing
 from ._methods import Choice, Pause
-from ._model import BESIDE, Cluster, Instance, Method, Service, State, Traffic
+from ._model import BESIDE, COPYING, Cluster, Instance, Method, Service, State, Traffic
 from ._quantities import show_duration, show_size
 from ._spec import listed
-
-COPYING: tuple[Method, ...] = ("side_by_side", "held_switch")
 
 
 @dataclass(frozen=True, slots=True)
