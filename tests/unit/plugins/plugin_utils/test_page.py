@@ -101,3 +101,21 @@ def test_what_follows_each_other_is_never_shown_as_going_on_at_once() -> None:
     row = next(line for line in page(plan).splitlines() if line.startswith("  keystone  "))
     assert set(row.split()[1]) == {"1"}
     assert len(row) == WIDTH
+
+
+def test_a_held_service_tells_what_waits_and_what_would_change_the_choice() -> None:
+    plan = copy.deepcopy(PLAN)
+    service = next(row for row in plan["services"] if row["jobs"])
+    members = [
+        {"running": "web:1", "artifact": {"target": "web:2"}, "current": False},
+        {"running": "web:2", "artifact": {"target": "web:2"}, "current": True},
+    ]
+    switch = next(job for job in plan["jobs"] if job["service"] == service["name"] and job["instance"])
+    switch.update(id="switch web", kind="switch", instance=None, instances=members)
+    service.update(method="hold", turns="above a pause of 9 s they could not wait", held=["requests are held for 4 s"])
+    plan["point_of_no_return"] = ["switch web"]
+    shown = page(plan)
+    assert "       else    above a pause of 9 s they could not wait" in shown
+    assert "       then    requests are held for 4 s" in shown
+    assert "       from    web:1 -> web:2" in shown
+    assert "no way back after: switch web, once its database.offline has begun" in shown
