@@ -25,6 +25,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from ._page import count, duration
+from ._tests_page import told
 
 TEMPLATE = Path(__file__).with_name("_report.html.j2")
 MOST_ROWS = 300
@@ -52,6 +53,8 @@ def html(report: Mapping[str, Any]) -> str:
         failed_jobs=[row for row in report["timeline"] if row["outcome"] != "done"],
         instances=_most(report["instances"]),
         kept=[(number, row) for number, row in _most(report["instances"]) if row["kept"]],
+        held=sum(row["held"] or 0 for row in report["held"]),
+        longest_held=max((row["longest_seconds"] for row in report["held"] if row["longest_seconds"]), default=None),
         longest_out=max((row["seconds_out_of_rotation"] or 0.0 for row in report["instances"]), default=0.0),
     )
 
@@ -287,6 +290,7 @@ def _template() -> Template:
     environment.filters["step"] = lambda key: str(key).replace("~", "~0").replace("/", "~1")
     environment.filters |= {
         "count": count,
+        "classes": told,
         "data": _data,
         **{name: form for name, form in _FORMATS.items() if name != "text"},
     }

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A report as JUnit XML, which CI systems show: a test case for each job, each check, and each count of requests."""
+"""A report as JUnit XML, which CI systems show: a test case for each job, check, test that changed, and count."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def junit(content: Mapping[str, Any]) -> str:
     for name, cases in (
         ("jobs", _jobs(content)),
         ("verify", _checks(content)),
+        ("tests", _tests(content)),
         ("requests", _requests(content)),
     ):
         _suite(root, name, cases)
@@ -78,6 +79,19 @@ def _checks(content: Mapping[str, Any]) -> Iterator[_Case]:
     for check in content["checks"]:
         why = "\n".join(check["differences"])
         yield _Case(f"{check['name']} is as declared", "failed" if why else "passed", why)
+
+
+def _tests(content: Mapping[str, Any]) -> Iterator[_Case]:
+    """Only a regression fails: what failed before is somebody else's, and shown as skipped."""
+    tests = content["tests"]
+    if not tests or not tests["has_baseline"]:
+        return
+    outcomes = {"regression": "failed", "fixed": "passed"}
+    for row in tests["changes"]:
+        why = f"{row['class']}: {row['message']}"
+        yield _Case(f"{row['suite']}: {row['name']}", outcomes.get(row["class"], "skipped"), why)
+    outcome = "failed" if content["regressions"] else "passed"
+    yield _Case("nothing has regressed", outcome, f"{len(content['regressions'])} regressions")
 
 
 def _requests(content: Mapping[str, Any]) -> Iterator[_Case]:

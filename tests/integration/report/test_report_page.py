@@ -29,7 +29,7 @@ assert SPEC is not None and SPEC.loader is not None
 sample = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(sample)
 
-VERDICTS = ("clean", "done", "failed", "nothing")
+VERDICTS = ("clean", "done", "failed", "regressed", "nothing")
 PHONE = {"width": 360, "height": 740, "mobile": True}
 # Installing takes a download of 100 MB where none is there.
 INSTALL_PATIENCE = 1800

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from datetime import UTC, datetime
 from typing import Any
 
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._regression import Margins, Result
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._report import counted, report
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._tests_page import compared
 
 BEGAN = 1_780_000_000.0
 VERSIONS = {
@@ -166,8 +169,64 @@ NAMES = [
 ]
 
 
+def tests(*, worse: bool = False) -> dict[str, Any]:
+    """Thirty tests before and after; `worse`: two of them have regressed."""
+    v3 = "http://192.0.2.10:5000/v3"
+    before = [Result("builtin", f"keystone@ctl{number} runs what the plan says", "passed") for number in range(1, 28)]
+    before += [
+        Result("builtin", f"keystone: {v3}/regions answers", "passed", "keystone"),
+        Result("builtin", f"keystone: {v3} is as fast as before", "passed", "keystone", measured=_times(9.0)),
+        Result("smoke", "test_mail.test_relay[ansible://ctl1]", "failed", message="connection refused"),
+    ]
+    after = list(before)
+    if worse:
+        after[27] = Result("builtin", before[27].name, "failed", "keystone", "3 of 3 requests failed: status 404")
+        after[28] = Result("builtin", before[28].name, "passed", "keystone", measured=_times(190.0))
+    baseline = {"tests": [dataclasses.asdict(result) for result in before]}
+    return compared(baseline, after, Margins(), [])
+
+
+def _times(median: float) -> dict[str, Any]:
+    return {"kind": "latency", "p50": median, "p90": median * 1.4, "n": 20}
+
+
+LOGS = {
+    "requests": 1905,
+    "failed": 0,
+    "services": {"keystone": {"requests": 1905, "failed": 0}},
+    "silent": [],
+    "notes": [],
+}
+ARTIFACTS = [
+    {
+        "service": "keystone",
+        "artifact": "registry.example/keystone:2026.2",
+        "digest": "sha256:77aa" * 6,
+        "instances": 3,
+    },
+    {"service": "glance", "artifact": "registry.example/glance:2026.2", "digest": "sha256:31cc" * 6, "instances": 2},
+]
+
+
 def clean() -> dict[str, Any]:
-    return report(run(), probe(), balancers(), [], VERSIONS, NAMES)
+    return report(run(), probe(), balancers(), [], VERSIONS, NAMES, tests(), LOGS, ARTIFACTS)
+
+
+def regressed() -> dict[str, Any]:
+    """Every job is done, one of them under a hold, and two tests have regressed."""
+    held = run()
+    hold = {
+        "held": 48,
+        "rejected": 0,
+        "longest": 2.4,
+        "greatest": 41,
+        "memory": 360_000,
+        "pause": 2.3,
+        "ended": "released",
+    }
+    switch = {**held["jobs"][-1], "id": "switch horizon", "kind": "switch", "instance": None, "details": {"hold": hold}}
+    held["jobs"][-1] = held["plan"]["jobs"][-1] = switch
+    return report(held, probe(), balancers(), [], VERSIONS, NAMES, tests(worse=True), LOGS, ARTIFACTS)
 
 
 def done() -> dict[str, Any]:

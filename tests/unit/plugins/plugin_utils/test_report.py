@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._regression import CLASSES
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._page import WIDTH
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._report import counted, page, report
 
@@ -132,6 +133,31 @@ def test_a_reloaded_balancer_counts_from_zero_and_says_so() -> None:
     assert found["hrsp_5xx"] == 3
     assert found["by_balancer"]["lb1"]["restarted"] is True
     assert "lower bounds: lb1" in page(report(None, PROBE, found, [], VERSIONS))
+
+
+def test_counters_that_were_cleared_say_so() -> None:
+    found = counted({"lb1": _table(1, hrsp_5xx=50, stot=900)}, {"lb1": _table(1, hrsp_5xx=0, stot=20)})
+    assert (found["hrsp_5xx"], found["by_balancer"]["lb1"]["restarted"]) == (0, True)
+
+
+def test_only_the_services_own_backends_count() -> None:
+    other = {"other": {"totals": {"hrsp_5xx": 9}}}
+    before, after = _table(1, hrsp_5xx=1), _table(1, hrsp_5xx=2)
+    before["backends"]["other"] = {"totals": {"hrsp_5xx": 0}}
+    after["backends"] |= other
+    assert counted({"lb1": before}, {"lb1": after}, ["a"])["hrsp_5xx"] == 1
+    assert counted({"lb1": before}, {"lb1": after})["hrsp_5xx"] == 10
+
+
+def test_a_regression_fails_the_run_and_says_how_to_go_on() -> None:
+    changes = [{"suite": "smoke", "name": "login", "class": "regression", "message": "403", "before": "", "after": ""}]
+    tests = {"has_baseline": True, "changes": changes, "counted": dict.fromkeys(CLASSES, 0) | {"regression": 1}}
+    found = report(_run(_job("ctl1", 0.0, 1.0)), PROBE, NONE, [], VERSIONS, tests=tests)
+    assert (found["verdict"], found["whole"]) == ("failed", True)
+    assert found["reasons"] == ["regression: smoke: login (403)"]
+    text = " ".join(page(found).split())
+    assert "TESTS 1 regression" in text
+    assert "rondo.upgrade.revert takes it back" in text
 
 
 def test_balancers_without_both_counts_are_named() -> None:

@@ -24,7 +24,7 @@ SPEC.loader.exec_module(sample)
 
 VOID = {"meta", "link", "br"}
 HOSTILE = "</title></script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
-VERDICTS = ("clean", "done", "failed", "nothing")
+VERDICTS = ("clean", "done", "failed", "regressed", "nothing")
 
 
 class Page(HTMLParser):

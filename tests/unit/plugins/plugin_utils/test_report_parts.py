@@ -16,6 +16,8 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils._report_parts import
     checks,
     counts,
     haproxy_source,
+    held,
+    log_source,
     probe_source,
     timeline,
 )
@@ -82,7 +84,7 @@ def test_checks_are_by_what_a_difference_is_about() -> None:
         (
             "clean",
             "clean: 8 of 8 jobs done in 1m 19s (forecast 1m 12s); 0 of 1920 requests failed; longest out of rotation"
-            " 16s; the counts agree",
+            " 16s; no regression; the counts agree",
         ),
         ("done", "done: 8 of 8 jobs done in 1m 19s (forecast 1m 12s); no probe ran; longest out of rotation 16s"),
         (
@@ -97,7 +99,7 @@ def test_one_line(verdict: str, line: str) -> None:
     assert getattr(sample, verdict)()["summary"] == line
 
 
-@pytest.mark.parametrize("verdict", ["clean", "done", "failed", "nothing"])
+@pytest.mark.parametrize("verdict", ["clean", "done", "failed", "regressed", "nothing"])
 def test_report_json_is_json(verdict: str) -> None:
     report = getattr(sample, verdict)()
     assert json.loads(json.dumps(report, allow_nan=False)) == report
@@ -122,6 +124,10 @@ def test_junit_of_a_clean_run() -> None:
     found = _suites(sample.clean())
     assert set(found["jobs"]) == {row["id"] for row in sample.clean()["timeline"]}
     assert set(found["verify"]) == {f"{name} is as declared" for name in sample.NAMES}
+    assert found.pop("tests") == {
+        "smoke: test_mail.test_relay[ansible://ctl1]": "skipped",
+        "nothing has regressed": "passed",
+    }
     assert {outcome for cases in found.values() for outcome in cases.values()} == {"passed"}
 
 
@@ -145,3 +151,54 @@ def test_junit_bears_texts_that_xml_can_not() -> None:
     root = ElementTree.fromstring(junit(report).encode())
     (failure,) = root.iterfind("testsuite[@name='jobs']/testcase/failure")
     assert (failure.text or "").startswith("failed: colour \ufffd[31m, nul \ufffd, lone \ufffd, tags </failure>")
+
+
+def test_junit_of_regressions() -> None:
+    found = _suites(sample.regressed())["tests"]
+    assert found["builtin: keystone: http://192.0.2.10:5000/v3/regions answers"] == "failure"
+    assert found["smoke: test_mail.test_relay[ansible://ctl1]"] == "skipped"
+    assert found["nothing has regressed"] == "failure"
+
+
+def test_what_was_held_is_told_apart_from_what_failed() -> None:
+    report = sample.regressed()
+    assert report["requests"]["failed"] == 0
+    [row] = report["held"]
+    assert (row["service"], row["held"], row["longest_seconds"]) == ("horizon", 48, 2.4)
+    assert row["said"] == (
+        "48 requests waited, the longest for 2.4s; 41 at once at most; 0.4 MB of HAProxy's memory; held for 2.3s"
+    )
+    assert "48 requests held" in report["summary"]
+
+
+def test_a_switch_that_went_back_says_so() -> None:
+    job = {"id": "switch web", "service": "web", "begun": 0.0}
+    steps = [{"percent": 5}, {"percent": 25}]
+    [row] = held({"jobs": [{**job, "details": {"steps": steps, "switched_back": "2 % of requests failed"}}]})
+    assert row["said"] == "moved in 2 steps; switched back: 2 % of requests failed"
+
+
+def test_a_count_that_saw_no_request_is_no_witness() -> None:
+    none = {"requests": 0, "failed": 0}
+    silent = {**none, "services": {"web": none}, "silent": ["web"], "notes": []}
+    probe = {"sent": 100, "failed": 0}
+    found = counts(probe_source(probe), log_source(silent))
+    assert found["agree"] is None
+    assert found["sources"][1]["note"] == "no request in the logs of: web"
+    assert log_source(None) is None
+
+
+def test_each_count_alone_against_the_others() -> None:
+    def logs(failed: int) -> dict[str, Any]:
+        return {"requests": 90, "failed": failed, "services": {"web": {}}, "silent": [], "notes": []}
+
+    def balancer(failed: int) -> dict[str, Any]:
+        row = {"hrsp_5xx": failed, "wretr": 0, "wredis": 0, "stot": 95}
+        return {**row, "by_balancer": {"lb1": {**row, "restarted": False}}, "unseen": []}
+
+    for planted in range(3):
+        probe, haproxy, log = (int(place == planted) for place in range(3))
+        given = [probe_source({"sent": 100, "failed": probe}), haproxy_source(balancer(haproxy)), log_source(logs(log))]
+        assert counts(*given)["agree"] is False
+    whole = [probe_source({"sent": 100, "failed": 0}), haproxy_source(balancer(0)), log_source(logs(0))]
+    assert counts(*whole)["agree"] is True
