@@ -65,15 +65,22 @@ def refusal(path: Path, made: Mapping[str, Any], now: Mapping[str, Any], changes
 
     `changes` are the sentences that tell what differs.
     """
-    if made["digests"] == now["digests"]:
-        return ""
     what = [
         name
         for name, key in (("the declaration", "declaration"), ("what runs", "state"))
         if made["digests"].get(key) != now["digests"].get(key)
     ]
+    # Traffic and room change all the time, and are in no digest; what follows from them is no detail.
+    if not what and _methods(made) != _methods(now):
+        what = ["what fits the traffic and the room, and so a method,"]
+    if not what:
+        return ""
     told = "".join(f"\n  - {change}" for change in changes)
     return (
         f"{path}: was made for another state: {' and '.join(what)} changed since.{told}\n"
         "Look at the new plan (ansible-playbook rondo.upgrade.plan --diff), then carry that one out."
     )
+
+
+def _methods(plan: Mapping[str, Any]) -> dict[str, Any]:
+    return {row["name"]: row["method"] for row in plan.get("services", ())}

@@ -49,3 +49,10 @@ def test_refusal_says_what_changed(digests: dict[str, str], what: str) -> None:
     told = _plan_file.refusal(Path("plan.json"), PLAN, {**PLAN, "digests": digests}, ["keystone@ctl2: has gone"])
     assert what in told
     assert "\n  - keystone@ctl2: has gone" in told
+
+
+def test_another_method_is_another_plan() -> None:
+    made, now = ({**PLAN, "services": [{"name": "keystone", "method": method}]} for method in ("hold", "held_switch"))
+    told = _plan_file.refusal(Path("plan.json"), made, now, ["keystone: its method is held_switch, was hold"])
+    assert "what fits the traffic and the room, and so a method, changed since" in told
+    assert _plan_file.refusal(Path("plan.json"), made, made, []) == ""
