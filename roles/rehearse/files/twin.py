@@ -340,19 +340,21 @@ def background() -> None:
         os.dup2(null, stream)
 
 
-def alive(pid: int) -> bool:
+def started(pid: int) -> str:
+    """When a process was started, by the system's own clock; "" once it has ended, waited for or not."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        # The name stands in parentheses, and may hold anything.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def keep(twin: Twin, pid: int) -> None:
     (twin.folder / "keeper.pid").write_text(f"{os.getpid()}\n", encoding="utf-8")
-    while alive(pid):
+    began = started(pid)
+    # Its number may be given to another process.
+    while began and started(pid) == began:
         # Whoever takes the twin down says so by removing the file.
         if not (twin.folder / "keeper.pid").exists():
             return
