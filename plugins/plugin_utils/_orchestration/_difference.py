@@ -80,7 +80,11 @@ def _members(old: PlanDict, new: PlanDict) -> list[str]:
 
 
 def _replaced(plan: PlanDict) -> dict[str, Mapping[str, Any]]:
-    return {row["instance"]: row for row in plan["jobs"] if row["instance"] is not None}
+    found = {row["instance"]: row for row in plan["jobs"] if row["instance"] is not None}
+    for row in plan["jobs"]:
+        # With method hold no other job replaces them.
+        found |= {one["instance"]: one for one in row.get("instances", ()) if not one["current"]}
+    return found
 
 
 def _instances(old: PlanDict, new: PlanDict) -> list[str]:

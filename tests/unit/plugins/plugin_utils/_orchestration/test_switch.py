@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._difference import difference
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._estimates import Estimates
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._jobs import Job, Phase
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._model import (
@@ -338,6 +339,15 @@ def test_people_are_told_what_waits_and_whether_there_is_a_way_back() -> None:
         "if the new version fails, traffic goes back in one step; the old one is kept running for 1 min behind the "
         "last step",
     ]
+
+
+def test_what_changed_of_a_held_service() -> None:
+    web = service(side_by_side=None)
+    state = seen(traffic={"web": PATIENT})
+    one_done = {**state.instances, "web@c1": InstanceState("web:2", current=True)}
+    old, new = (plan_of(web, state=each).to_dict() for each in (state, replace(state, instances=one_done)))
+    assert difference(old, old) == []
+    assert "web@c1: no job any more, it already runs its target" in difference(old, new)
 
 
 def test_a_simulation_of_switches() -> None:
