@@ -103,7 +103,10 @@ def _head(run: Mapping[str, Any]) -> Iterator[Line]:
         yield [Span(f"  {duration(rest['seconds'])} left", "bold"), Span(_certainty(rest))]
     if requests := run.get("requests"):
         bad = "bold red" if requests["failed"] else "green"
-        yield [Span(f"  {count(requests['sent'], 'request')} sent, "), Span(f"{requests['failed']} failed", bad)]
+        yield [
+            Span(f"  {count(requests['sent'], 'request')} sent since the probe began, "),
+            Span(f"{requests['failed']} failed", bad),
+        ]
         if requests["failed"] and requests.get("last"):
             yield [Span(f"  the last: {requests['last']}", "red")]
 

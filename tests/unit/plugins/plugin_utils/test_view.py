@@ -69,7 +69,7 @@ def test_a_run_in_progress() -> None:
     assert shown[1] == "  9 jobs planned: 4 done, 2 in flight"
     assert shown[2].startswith("  2m 05s left (p90 2m 41s), until ")
     assert shown[2].endswith("; jobs take 1.4 x as long as planned")
-    assert shown[3] == "  1880 requests sent, 0 failed"
+    assert shown[3] == "  1880 requests sent since the probe began, 0 failed"
     assert shown[4] == "  keystone ##############====...... 3 of 5, 1 out of at most 2"
     assert shown[6] == "  horizon  ........................ 0 of 2"
     assert shown[7] == "  in flight for 13s of about 15s: replace keystone@ctl2, Drain it"
@@ -83,7 +83,7 @@ def test_what_is_wrong_is_told() -> None:
     shown = "\n".join(
         lines(run(requests=requests, stopped="3 of 90 requests failed", failed=["replace keystone@ctl1"]))
     )
-    assert "  90 requests sent, 3 failed\n  the last: GET http://vip at 12:00: status 503" in shown
+    assert "  90 requests sent since the probe began, 3 failed\n  the last: GET http://vip at 12:00: status 503" in shown
     assert "stopped: 3 of 90 requests failed; nothing more begins" in shown
     assert "failed: replace keystone@ctl1" in shown
     assert "paused by me" in "\n".join(lines(run(paused="me")))
