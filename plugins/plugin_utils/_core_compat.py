@@ -37,6 +37,10 @@ TESTED = ("2.19", "2.20", "2.21", "2.22")
 
 JOB = "upgrade_job"
 
+# Workers that have answered take a moment to end. Not many more: each keeps its variables and some open files until
+# another takes its place.
+ENDING = 8
+
 # What they do takes a moment, and then they wait.
 WAITING = frozenset(
     [
@@ -89,6 +93,10 @@ class PlayView:
     def unreachable(self, name: str) -> bool:
         return name in self._strategy._tqm._unreachable_hosts
 
+    def forks(self) -> int:
+        """How many tasks may work at once. To be asked before there is more room."""
+        return len(self._strategy._workers)
+
     def failed(self, name: str) -> bool:
         return bool(self._iterator.is_failed(self.host(name)))
 
@@ -119,14 +127,11 @@ class PlayView:
         return getattr(self._next[name], "action", None) in C._ACTION_ALL_INCLUDES
 
 
-def make_room(strategy: Any, more: int) -> int:
-    """Let `more` workers run besides those that `forks` asks for. Returns how many that are.
-
-    free starts whatever it sees, so whoever shows it the hosts has to keep to `forks`.
-    """
-    forks = len(strategy._workers)
-    strategy._workers.extend([None] * more)
-    return forks
+def make_room(strategy: Any, tasks: int) -> None:
+    """Let that many tasks run at once, whatever `forks` says: whoever shows hosts to free has to keep to that."""
+    missing = tasks + ENDING - len(strategy._workers)
+    if missing > 0:
+        strategy._workers.extend([None] * missing)
 
 
 class Answers(deque[Any]):

@@ -100,7 +100,7 @@ class StrategyModule(FreeStrategy):
         self._view = view
         self._jobs = [job["id"] for job in plan["jobs"]]
         self._answers = compat.Answers(self)
-        self._forks = compat.make_room(self, len(view.hosts()))
+        self._forks = view.forks()
         with self._control.interruptible(), compat.cheap_forks():
             return super().run(iterator, play_context)
 
@@ -126,7 +126,9 @@ class StrategyModule(FreeStrategy):
         include is on its way. It would only look at the others, which costs more than all their tasks when they are
         hundreds."""
         startable = set(self._admission.startable(self._forks))
-        if not startable:
+        if startable:
+            compat.make_room(self, sum(map(self._view.busy, hosts)) + len(startable))
+        else:
             self._answers.wait(1.0)
         shown = [host for host in hosts if host in startable or self._view.including(host)]
         # One at least, and a busy one: a turn in which no host has anything to do is the end of the play.

@@ -5,20 +5,20 @@
 
 Real runs of ansible-playbook on simulated hosts: local connections, and an action plugin that sleeps in the
 controller's workers. Each host is taken out of rotation once: drain 1 s, start (lognormal, mean 3 s, sigma 0.8, drawn
-by strata with a fixed seed, so every size has the same distribution), health 0.5 s. A quarter of the hosts may be out
-at once. The same hosts, with the same durations, go through
+by strata, so that every size has the same distribution; the seed is fixed, see `typical_seed`), health 0.5 s. A quarter
+of the hosts may be out at once. The same hosts, with the same durations, go through
 
-    linear            three plain tasks, `serial: 25%`
-    host_pinned       three plain tasks, as many forks as the window is wide
+    linear            `serial: 25%`
+    host_pinned       as many forks as the window is wide
     first come        `rolling` with one estimate for all
     noisy             `rolling` with estimates that are off by a factor from 0.5 to 2
     learned           `rolling` with what the run before (noisy) measured of each host
 
-Under `rolling` a host has a fourth task, the include of the role. Wall seconds are those from the first play's start
-to the end of the last: starting ansible-playbook costs the same for all. A host is out of rotation from the start of
-its first step to the end of its last, by an observer file to which each step appends; so is the greatest number out.
-The controller's CPU is that of its own process, with the workers' told apart. While the machine is busy otherwise,
-only the relations between the rows of one run mean something.
+It is the same three tasks everywhere; under `rolling` they are those of a role. Wall seconds are those from the first
+play's start to the end of the last: starting ansible-playbook costs the same for all. A host is out of rotation from
+the start of its first step to the end of its last, by an observer file to which each step appends; so is the greatest
+number out. The controller's CPU is that of its own process, with the workers' told apart. While the machine is busy
+otherwise, only the relations between the rows of one run mean something.
 
 Mitogen's `mitogen_host_pinned` is a row for information, where Mitogen is installed.
 
@@ -38,12 +38,14 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from heapq import heapreplace
 from importlib.metadata import version
 from importlib.util import find_spec
 from math import exp, log
 from pathlib import Path
 from random import Random
-from statistics import NormalDist, mean
+from statistics import NormalDist, mean, median
 from typing import Any
 
 import fleets
@@ -61,10 +63,7 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._plan
 
 SIZES = (20, 50, 100, 200)
 LARGE = 1000
-# Where in the inventory the longest jobs stand decides how well a fixed order does. Of the seeds 1 to 100 this one
-# comes closest to their median for inventory order without any overhead: 1.27, 1.39, 1.35 times the bound at 50, 100,
-# 200 hosts.
-SEED = 27
+SEEDS = range(1, 101)
 DRAIN = 1.0
 START_MEAN = 3.0
 SIGMA = 0.8
@@ -136,6 +135,8 @@ ROLLING = """
   hosts: all
   gather_facts: false
   strategy: rondo.upgrade.rolling
+  vars:
+    upgrade_plan: "{{ lookup('ansible.builtin.file', 'plan.json') | ansible.builtin.from_json }}"
   tasks:
     - name: Do the job
       ansible.builtin.import_role:
@@ -144,13 +145,34 @@ ROLLING = """
 """
 
 
-def start_times(number: int) -> dict[str, float]:
+def start_times(number: int, seed: int) -> dict[str, float]:
     """Seconds that each host takes to start: one from each stratum of the distribution, in random order."""
-    random = Random(SEED)
+    random = Random(seed)
     normal = NormalDist(log(START_MEAN) - SIGMA**2 / 2, SIGMA)
     drawn = [exp(normal.inv_cdf((i + random.uniform(0.01, 0.99)) / number)) for i in range(number)]
     random.shuffle(drawn)
     return {f"host{i:04}": round(seconds, 2) for i, seconds in enumerate(drawn)}
+
+
+def in_inventory_order(number: int, seed: int) -> float:
+    """Seconds over the bound of a window that admits hosts in the inventory's order, at no cost."""
+    work = [DRAIN + seconds + HEALTH for seconds in start_times(number, seed).values()]
+    slots = [0.0] * (number // SHARE)
+    for seconds in work:
+        heapreplace(slots, slots[0] + seconds)
+    return max(slots) / max(*work, sum(work) / len(slots))
+
+
+@cache
+def typical_seed() -> int:
+    """The one of `SEEDS` whose draws come closest to the median of all in what a fixed order makes of them.
+
+    Where in the inventory the longest jobs stand decides that, from 1.0 to 1.8 times the bound. What `rolling` makes of
+    them has no part in the choice.
+    """
+    ratios = {seed: [in_inventory_order(size, seed) for size in SIZES] for seed in SEEDS}
+    typical = [median(row[i] for row in ratios.values()) for i in range(len(SIZES))]
+    return min(SEEDS, key=lambda seed: sum(abs(log(a / b)) for a, b in zip(ratios[seed], typical, strict=True)))
 
 
 def cluster(estimates: Mapping[str, float]) -> Cluster:
@@ -202,9 +224,9 @@ class Bench:
         declared = cluster(estimates)
         durations = {("replace", "simulated", host): [seconds] for host, seconds in (measured or {}).items()}
         plan = make_plan(declared, State(), Estimates(declared, durations)).to_dict()
-        self._write("variables.json", json.dumps({"upgrade_plan": plan}))
+        self._write("plan.json", json.dumps(plan))
         self._write("rolling.yml", ROLLING)
-        return self._run(name, ["-e", "@variables.json", "rolling.yml"], {})
+        return self._run(name, ["rolling.yml"], {})
 
     def _run(self, name: str, arguments: list[str], settings: Mapping[str, str]) -> Result:
         observer = self.path / "observer"
@@ -295,8 +317,8 @@ def mitogen() -> tuple[str, str]:
 
 def compared(path: Path, size: int, notes: list[str]) -> list[dict[str, Any]]:
     """The rows of one size."""
-    bench = Bench(path, start_times(size))
-    random = Random(SEED + size)
+    bench = Bench(path, start_times(size, typical_seed()))
+    random = Random(typical_seed() + size)
     typical = mean(bench.work.values())
     results = [
         bench.plain("linear 25%", "linear", "25%"),
@@ -398,7 +420,7 @@ def main() -> int:
         for size in sizes:
             rows += compared(folder / str(size), size, notes)
         if sizes == list(SIZES):
-            bench = Bench(folder / str(LARGE), start_times(LARGE))
+            bench = Bench(folder / str(LARGE), start_times(LARGE, typical_seed()))
             rows.append(bench.rolling("learned", bench.work).row)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -410,7 +432,7 @@ def main() -> int:
         print(note)
     target = fleets.ROOT / "build" / "bench" / "window.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": before, "seed": SEED, "rows": rows, "notes": notes, "figures": found}
+    content = {"machine": before, "seed": typical_seed(), "rows": rows, "notes": notes, "figures": found}
     target.write_text(json.dumps(content, indent=2) + "\n")
     print(f"written: {Path(os.path.relpath(target))}")
     return 0 if all(one["holds"] for one in found) else 1
