@@ -405,6 +405,19 @@ frontend plain
     bind unix@{home}/plain.sock mode 666
     default_backend keystone_back
 
+# Says in which turn a request was let through.
+frontend ordered
+    bind unix@{home}/ordered.sock mode 666
+    http-request lua.rondo_hold keystone
+    http-request track-sc0 str(all) table turns
+    http-request sc-inc-gpc0(0)
+    http-request set-var(txn.turn) sc0_get_gpc0
+    http-response set-header X-Turn %[var(txn.turn)]
+    default_backend keystone_back
+
+backend turns
+    stick-table type string size 10 expire 1h store gpc0
+
 frontend mariadb
     mode tcp
     bind unix@{home}/mariadb.sock mode 666
@@ -472,6 +485,16 @@ class HoldLab(Lab):
             return answer.status, answer.getheader("Retry-After")
         except (OSError, http.client.HTTPException):
             return 0, None
+
+    def connection(self, frontend: str) -> Connection:
+        return Connection(self.home / f"{frontend}.sock")
+
+    def turn(self, connection: Connection) -> int:
+        """In which turn the balancer let a request through."""
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        answer.read()
+        return int(answer.getheader("X-Turn") or 0)
 
     def requests(self, count: int, kept: list[Connection] | None = None, frontend: str = "internal") -> list[Any]:
         """Requests on connections of their own, and one on each kept one, as futures."""

@@ -9,6 +9,8 @@ reached, and one that ends at its deadline is repeated with a later one until it
 
 from __future__ import annotations
 
+import http.client
+import itertools
 import json
 import os
 import subprocess
@@ -262,6 +264,58 @@ def maxconn_of(lab: HoldLab, frontend: str) -> str:
     rows = [line.split(",") for line in lab.cli("show stat").splitlines()]
     column = rows[0].index("slim")
     return next(row[column] for row in rows if row[:2] == [frontend, "FRONTEND"])
+
+
+def test_requests_go_in_the_order_in_which_they_came(hold_lab: HoldLab) -> None:
+    hold_lab.hold("held", deadline=NEVER, **FAR)
+    waiting = []
+    for count in range(1, 31):
+        waiting.append(hold_lab.pool.submit(hold_lab.turn, hold_lab.connection("ordered")))
+        hold_lab.waiting(count)
+    hold_lab.hold("released")
+    turns = [future.result(600) for future in waiting]
+    pairs = list(itertools.combinations(turns, 2))
+    # Threads that wake up in the same millisecond may swap two of them; half would be chance.
+    assert sum(first > second for first, second in pairs) <= 0.1 * len(pairs), turns
+
+
+def test_a_hold_waits_for_what_is_in_flight_and_leaves_the_servers_alone(hold_lab: HoldLab) -> None:
+    rows = [{"backend": "keystone_back", "name": name} for name in ("ctl1", "ctl2")]
+    for application in hold_lab.applications.values():
+        application.gate.clear()
+    slow = hold_lab.pool.submit(hold_lab.outcome, "/slow")
+    wait_for(lambda: any(one.waiting for one in hold_lab.applications.values()), "a request in flight")
+    holding = hold_lab.begin(
+        "haproxy_hold", service="keystone", state="held", deadline=NEVER, drain=rows, drain_timeout=NEVER, **FAR
+    )
+    wait_for(lambda: hold_lab.hold_status()["state"] == "on", "the hold")
+    assert holding.poll() is None
+    for application in hold_lab.applications.values():
+        application.gate.set()
+    held = hold_lab.end(holding)
+    assert slow.result(600)[0] == 200
+    assert held["closed_sessions"] == 0 and held["drained"] > 0, held
+    assert {hold_lab.status("keystone_back", row["name"]) for row in rows} == {"no check"}
+    for application in hold_lab.applications.values():
+        application.gate.clear()
+        application.waiting = 0
+
+
+def test_established_tcp_connections_are_drained_with_a_deadline_and_counted(hold_lab: HoldLab) -> None:
+    for application in hold_lab.applications.values():
+        application.gate.clear()
+    established = hold_lab.connection("mariadb")
+    established.request("GET", "/slow")
+    wait_for(lambda: any(one.waiting for one in hold_lab.applications.values()), "an established connection")
+    rows = [{"backend": "tcp_back", "name": "ctl1"}]
+    held = hold_lab.hold("held", service="mariadb", deadline=NEVER, drain=rows, drain_timeout=0.5, **FAR)
+    assert held["closed_sessions"] == 1, held
+    with pytest.raises((OSError, http.client.HTTPException)):
+        established.getresponse()
+    hold_lab.hold("released", service="mariadb")
+    for application in hold_lab.applications.values():
+        application.gate.set()
+        application.waiting = 0
 
 
 def test_maxconn_holds_where_it_is_safe_and_is_refused_where_haproxy_deadlocks(hold_lab: HoldLab) -> None:
