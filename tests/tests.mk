@@ -66,6 +66,9 @@ molecule-killed: setup engine  ## The one test of molecule-crashes in which the 
 molecule-exported: setup engine  ## The exported playbook ends as the strategy does, well and badly
 	molecule test --no-command-borders --scenario-name exported
 
+molecule-regressions: setup engine  ## A version that is healthy and worse; three counts that do not agree; Tempest
+	molecule test --no-command-borders --scenario-name regressions
+
 contrast: setup engine  ## The same load over four ways to upgrade; prints the README's table
 	$(python) tests/contrast/contrast.py
 
@@ -78,4 +81,4 @@ bench-window: setup  ## The strategy against linear and host_pinned on 20 to 1,0
 bench-methods: setup engine  ## Restart, roll, hold, side_by_side and held_switch: the same service under the same load
 	$(python) tests/benchmarks/methods.py
 
-.PHONY: test contrast rehearsal-kolla bench-plan bench-window bench-methods molecule-control molecule-crashes molecule-methods $(parts)
+.PHONY: test contrast rehearsal-kolla bench-plan bench-window bench-methods molecule-control molecule-crashes molecule-methods molecule-regressions $(parts)

@@ -186,6 +186,41 @@ def application(environ, start_response):
     return [body]
 """
 
+# Serves and is healthy, and has become worse in four ways: no regions, a record less, three times as slow, a noisy log.
+REGRESSING_APPLICATION = """
+import sys
+import time
+from urllib.parse import urlsplit
+
+import pymysql
+from keystone.server.wsgi import initialize_public_application
+
+import keystone.conf
+
+keystone_application = initialize_public_application()
+parts = urlsplit(keystone.conf.CONF.database.connection)
+with pymysql.connect(
+    host=parts.hostname, user=parts.username, password=parts.password, database=parts.path[1:], autocommit=True
+) as database:
+    database.cursor().execute(
+        "DELETE FROM assignment WHERE actor_id IN (SELECT user_id FROM local_user WHERE name LIKE 'rondo-upgrade-%')"
+    )
+
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/healthcheck":
+        return keystone_application(environ, start_response)
+    if environ["PATH_INFO"].startswith("/v3/regions"):
+        body = b'{"error": {"code": 404, "title": "Not Found", "message": "no regions any more"}}'
+        start_response("404 Not Found", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return [body]
+    print("2026-11-22 05:00:00.000 7 ERROR keystone.common [-] it works, and complains", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    answer = keystone_application(environ, start_response)
+    time.sleep(max(0.4, 2 * (time.monotonic() - began)))
+    return answer
+"""
+
 # Keystone reads its policy at the first request; concurrent first requests are then refused with 403. Its port opens
 # when it can serve: so late as WARM_UP says.
 KEYSTONE_GUNICORN = """
@@ -434,6 +469,7 @@ RECIPES: dict[str, Recipe] = {
     "keystone-29.1.0-unhealthy": keystone_unhealthy("29.1.0"),
     "keystone-29.1.0-dying": keystone_broken("29.1.0", "dying", DYING_APPLICATION),
     "keystone-29.1.0-failing": keystone_broken("29.1.0", "failing", FAILING_APPLICATION),
+    "keystone-29.1.0-regressing": keystone_broken("29.1.0", "regressing", REGRESSING_APPLICATION),
     "keystone-30.0.0": keystone("30.0.0"),
     "keystone-30.0.0-slow": keystone_slow("30.0.0", 60),
     "web-1": web("1"),

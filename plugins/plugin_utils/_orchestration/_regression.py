@@ -58,7 +58,7 @@ class Margin:
 class Margins:
     """`latency` in milliseconds, `errors` in lines."""
 
-    latency: Margin = Margin(2.0, 50.0)
+    latency: Margin = Margin(2.0, 100.0)
     errors: Margin = Margin(2.0, 10.0)
 
 

@@ -111,7 +111,7 @@ _BUILTIN = Section(
         "margins": Section(
             {
                 "latency_factor": Key(_factor, 2.0),
-                "latency_least": Key(duration(), 0.05),
+                "latency_least": Key(duration(), 0.1),
                 "errors_factor": Key(_factor, 2.0),
                 "errors_least": Key(count(), 10),
             }
