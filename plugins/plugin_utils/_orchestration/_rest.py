@@ -121,13 +121,14 @@ def _told(rows: Mapping[str, Any], begun: Sequence[Mapping[str, Any]]) -> tuple[
 
 
 def _still(seconds: float, spread: float, elapsed: float) -> float:
-    """How much longer a job takes that has taken so long already: the median of those that take longer than that."""
+    """How much longer a job takes that has taken so long already: the median of those that take longer than that. One
+    that is long overdue proves the estimate wrong: it gets a tenth of its time more, however long that is."""
     if elapsed <= 0:
         return seconds
     normal = NormalDist()
     passed = min(SURE, normal.cdf(log(elapsed / seconds) / spread))
     whole = seconds * exp(spread * normal.inv_cdf((1 + passed) / 2))
-    return max(1.0, whole - elapsed)
+    return max(1.0, elapsed / 10, whole - elapsed)
 
 
 def _left(
