@@ -22,11 +22,13 @@ from ._jobs import copied
 from ._model import COPYING, METHODS, Database, InstanceState, Method, Service, Spare, State, Traffic
 from ._quantities import show_duration, show_size
 
-# Predictions err: this many times the predicted pause is the deadline of a hold that declares none.
+# Predictions err: this many times the predicted pause is the deadline of a hold that declares none. A later one costs
+# nothing, since a hold ends as soon as its work is done: at least so many seconds where they fit.
 MARGIN: Final = 2
+AMPLE: Final = 10.0
 
-# Moving traffic from the old copy to the new one is a few commands on a socket, not a replacement.
-SWITCH_SECONDS: Final = 1.0
+# Moving traffic from the old copy to the new one is a few tasks of the controller, not a replacement.
+SWITCH_SECONDS: Final = 2.0
 
 # A container's own files and logs, beside its image.
 DISK_RESERVE: Final = 100_000_000
@@ -266,16 +268,19 @@ def _fits(service: Service, state: State, pause: float, what: str, source: str) 
             f"requests would wait {show_duration(pause)} for the {what}, but {missing} {verb} not known",
             f"{remedy}, so that {missing} {verb} known",
         )
-    least = pause * MARGIN
-    deadline = service.hold.deadline or max(least, 1.0)
-    most = predict(traffic.rate, deadline)
     name, timeout = min(timeouts.items(), key=lambda pair: (pair[1], pair[0]))
+    least = service.hold.deadline or max(pause * MARGIN, 1.0)
+    wanted = [least] if service.hold.deadline else [max(least, AMPLE), least]
+    sums = [predict(traffic.rate, seconds) for seconds in wanted]
+    fitting = (one for one in sums if one.longest_wait <= timeout and one.waiting <= traffic.room)
+    most = next(fitting, sums[-1])
+    deadline = most.seconds
     numbers = f"{show_duration(pause)} for the {what} (deadline {show_duration(deadline)}"
-    if deadline < least:
+    if deadline < pause:
         return _Verdict(
             False,
-            f"requests would wait {numbers}), and a deadline has to be {MARGIN} times that: predictions err",
-            f"raise hold.deadline to {show_duration(least)}",
+            f"requests would wait {numbers}), so the hold would end before the new version is there",
+            f"raise hold.deadline, best to {show_duration(pause * MARGIN)}",
         )
     numbers += f", after which the last has waited {show_duration(most.longest_wait)})"
     if most.longest_wait > timeout:
@@ -292,10 +297,10 @@ def _fits(service: Service, state: State, pause: float, what: str, source: str) 
             f"requests would wait {numbers}; {arriving}, and only {traffic.room} fit{limit}",
             f"make room for {most.waiting} waiting requests at the balancers",
         )
-    longest = (timeout - (most.longest_wait - deadline)) / (1 if service.hold.deadline else MARGIN)
+    longest = service.hold.deadline or (timeout - (most.longest_wait - deadline)) / MARGIN
     until = f"above a pause of {show_duration(longest)}"
     if most.waiting:
-        until += f", or {traffic.room / deadline:.0f} requests per second,"
+        until += f", or {traffic.room / least:.0f} requests per second,"
     return _Verdict(
         True,
         f"requests wait {numbers}, within the smallest timeout of {show_duration(timeout)} ({name}); {arriving}, and "

@@ -576,7 +576,8 @@ ROWS = [
     pytest.param(
         {"keystone.side_by_side": {"ports": 15000, "hosts": "spares"}, "!spares": ("spare1",)},
         [
-            "upgrade_services.keystone.side_by_side.hosts: 'spares' has 1 for 3 second copies, one each; add 2 more to it",
+            "upgrade_services.keystone.side_by_side.hosts: 'spares' has 1 for 3 second copies, one each; add 2 more "
+            "to it",
         ],
         id="too-few-spare-hosts",
     ),

@@ -88,8 +88,8 @@ def choice(
             choice(3, FITS, 31.0, version_skew=False, **COPY),
             "held_switch",
             "there is room for a second copy of each instance (900 MB in all; h0 has 4 GB of memory, 9 GB of disk and "
-            "1 ports left): new starts beside old; requests wait 1 s for the switch (deadline 2 s, after which the "
-            "last has waited 2.1 s), within the smallest timeout of 1 min (timeout client of web); 40 requests would "
+            "1 ports left): new starts beside old; requests wait 2 s for the switch (deadline 10 s, after which the "
+            "last has waited 10.2 s), within the smallest timeout of 1 min (timeout client of web); 200 requests would "
             "arrive until then (20 per second), and 1000 fit (maxconn)",
         ),
         (choice(3, FITS, **OFFLINE), "held_switch", None),
@@ -173,10 +173,10 @@ UNKNOWN_TRAFFIC = (
             None,
         ),
         (
-            choice(1, FITS, 7.0, hold=Hold(deadline=13.0), **BACKENDS),
+            choice(1, FITS, 7.0, hold=Hold(deadline=6.0), **BACKENDS),
             {
-                "hold": "requests would wait 7 s for the replacement (deadline 13 s), and a deadline has to be 2 times "
-                "that: predictions err"
+                "hold": "requests would wait 7 s for the replacement (deadline 6 s), so the hold would end before the "
+                "new version is there"
             },
             None,
         ),
@@ -283,10 +283,10 @@ def test_what_was_held_before_is_what_will_be_held() -> None:
 @pytest.mark.parametrize(
     ("traffic", "seconds"),
     [
-        (replace(FITS, slowest=2.0), 3.0),
-        (replace(FITS, slowest=90.0, timeout=600.0, room=10000), 61.0),
-        (replace(FITS, tcp=("back",), concurrency=4, timeout=600.0, room=10000), 61.0),
-        (replace(FITS, tcp=("back",), concurrency=0), 1.0),
+        (replace(FITS, slowest=2.0), 4.0),
+        (replace(FITS, slowest=90.0, timeout=600.0, room=10000), 62.0),
+        (replace(FITS, tcp=("back",), concurrency=4, timeout=600.0, room=10000), 62.0),
+        (replace(FITS, tcp=("back",), concurrency=0), 2.0),
     ],
 )
 def test_the_old_ones_answer_before_the_switch(traffic: Traffic, seconds: float) -> None:
@@ -294,6 +294,21 @@ def test_the_old_ones_answer_before_the_switch(traffic: Traffic, seconds: float)
     assert found.method == "held_switch"
     assert found.pause is not None
     assert found.pause.seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("declared", "traffic", "deadline"),
+    [
+        (None, FITS, 10.0),
+        (None, replace(FITS, timeout=10.0), 8.0),
+        (None, replace(FITS, room=180), 8.0),
+        (6.0, FITS, 6.0),
+    ],
+)
+def test_a_deadline_is_ample_where_that_fits(declared: float | None, traffic: Traffic, deadline: float) -> None:
+    found = choice(1, traffic, 4.0, hold=Hold(declared), **BACKENDS)
+    assert found.pause is not None
+    assert found.pause.deadline == deadline
 
 
 def test_what_would_change_the_choice() -> None:

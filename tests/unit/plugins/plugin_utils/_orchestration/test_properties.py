@@ -395,7 +395,7 @@ def test_no_chosen_method_breaks_its_own_bounds(fleet: tuple[Cluster, State]) ->
         if hold := options["hold"]:
             assert traffic.rate is not None and traffic.timeout is not None and traffic.room is not None
             assert not traffic.unfit
-            assert hold["deadline"] >= 2 * hold["pause"]
+            assert hold["deadline"] >= hold["pause"] * (1 if service.hold.deadline else 2)
             assert hold["deadline"] < min([traffic.timeout, *service.hold.timeouts.values()])
             assert traffic.rate * hold["deadline"] <= traffic.room
             assert hold["pause"] >= (service.estimates["offline"] if service.database.offline else 0.0)

@@ -303,7 +303,7 @@ def test_how_long_a_switch_takes() -> None:
         found = make_plan(cluster, seen(), estimates).estimates["switch web"]
         return found.seconds, found.source
 
-    assert seconds(Estimates(cluster)) == (30.0 + 4.0 + 60.0, "the sum of its parts")
+    assert seconds(Estimates(cluster)) == (30.0 + 5.0 + 60.0, "the sum of its parts")
     measured = {("switch held_switch", "web", "c1"): [50.0], ("switch hold", "web", "c1"): [9.0]}
     assert seconds(Estimates(cluster, measured)) == (50.0, "median of 1 earlier run of web")
     cluster = Cluster({"web": replace(web, estimates={**web.estimates, "switch": 33.0})})
@@ -324,9 +324,9 @@ def test_people_are_told_what_waits_and_whether_there_is_a_way_back() -> None:
     ]
     reversible = service(database=Database(offline=True, offline_reversible=True), hold=Hold(on_deadline="reject"))
     assert held(reversible) == [
-        "requests are held for 4 s (1 s assumed, 0 s until the old ones have answered; database.offline: declared), "
-        "for 8 s at most: then the balancers reject them by themselves",
-        "80 of them wait in 1.7 MB; until the deadline it would be 160 in 3.4 MB, and 1000 fit",
+        "requests are held for 5 s (2 s assumed, 0 s until the old ones have answered; database.offline: declared), "
+        "for 10 s at most: then the balancers reject them by themselves",
+        "100 of them wait in 2.1 MB; until the deadline it would be 200 in 4.2 MB, and 1000 fit",
         "the clients' own timeouts are not declared (hold.timeouts): only the balancers' are reckoned with",
         "long-lived connections to the old ones are drained for 1 min at most",
         "if the new version fails, traffic goes back in one step, also after database.offline; the old one is kept "
