@@ -416,3 +416,15 @@ class TestRefused:
         result = run_module("container_info", {"containers": {"web": None}}, without=("docker",))
         assert result["failed"]
         assert "required Python library (docker)" in result["msg"]
+
+
+def test_a_container_is_stopped_for_a_while_and_started_or_replaced_again(lab, run_module) -> None:
+    name = lab.deploy()
+    stopped = run_module("container_image", {"container": name, "state": "stopped", "stop_timeout": 30})
+    assert stopped["changed"] and not lab.inspect(name)["State"]["Running"]
+    assert not run_module("container_image", {"container": name, "state": "stopped"})["changed"]
+    back = run_module("container_image", {"container": name, "image": lab.images[2], "state": "reverted"})
+    assert back["changed"] and lab.serves(name, 1)
+    run_module("container_image", {"container": name, "state": "stopped", "stop_timeout": 30})
+    replaced = run_module("container_image", {"container": name, "image": lab.images[2]})
+    assert replaced["changed"] and lab.serves(name, 2) and lab.others(name) == ["kept"]
