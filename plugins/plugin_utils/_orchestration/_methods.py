@@ -235,7 +235,7 @@ def _with_offline(
     offline = estimates.of("offline", service)
     if offline.source == UNKNOWN:
         return _Verdict(False, "how long database.offline takes is not known", "declare estimates.offline")
-    words = f"{what} and {show_duration(offline.seconds)} of database.offline"
+    words = f"{what}, {show_duration(offline.seconds)} of it for database.offline"
     return _fits(service, state, seconds + offline.seconds, words, f"{source}; database.offline: {offline.source}")
 
 
