@@ -57,7 +57,7 @@ class OwnEngine:
     def start(self) -> None:
         self._disk.mkdir()
         privileged("mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(self._disk))
-        node = self._lab.container_name(self.member)
+        node = f"{self._lab.name}-{self.member}"
         inspected = ["docker", "inspect", "--format", "{{.State.Pid}}", node]
         process = subprocess.run(inspected, capture_output=True, text=True, check=True).stdout.strip()
         log = (self._folder / "log").open("w")

@@ -90,13 +90,14 @@ def test_the_name_is_taken_meanwhile(lab: Laboratory, start: Start, release: str
     seen.clean()
 
 
+@pytest.fixture(scope="class")
+def engine(lab: Laboratory) -> Iterator[OwnEngine]:
+    with own_engine(lab, MEMBERS[-1]) as engine:
+        yield engine
+
+
 class TestOneOfManyEngines:
     """One member has an engine of its own, as every host has outside of labs."""
-
-    @pytest.fixture(scope="class")
-    def engine(self, lab: Laboratory) -> Iterator[OwnEngine]:
-        with own_engine(lab, MEMBERS[-1]) as engine:
-            yield engine
 
     def test_its_disk_is_full(
         self, lab: Laboratory, engine: OwnEngine, start: Start, release: str, watch: Watching
