@@ -462,7 +462,10 @@ class Journal:
         baseline is that of the first. A revert is held against the baseline of what it takes back.
         """
         if run is None:
-            return self.measurement("before")
+            last = self.measurement("before")
+            if last is None or last["run"] is None:
+                return last
+            run = int(last["run"])
         with self._errors("read"):
             rows = self._db.execute("SELECT * FROM runs WHERE id <= ? ORDER BY id DESC", (run,)).fetchall()
         found = None

@@ -594,4 +594,6 @@ def test_the_baseline_is_that_from_before_the_upgrades_first_run(path: Path) -> 
                 measured[run] = journal.measure("before", [], run)
             journal.end_run(run, outcome)
         baselines = [(journal.baseline(run) or {})["run"] for run in range(1, 8)]
+        last = journal.baseline()
     assert baselines == [1, 2, 2, 4, 4, 4, 7]
+    assert last is not None and last["run"] == 7
