@@ -72,7 +72,7 @@ class CallbackModule(CallbackBase):
     @harmless
     def v2_playbook_on_start(self, playbook):
         self._log = _events.Log(self.get_option("path"))
-        self._write({"event": "playbook_began", "playbook": str(playbook._file_name)})
+        self._write({"event": "playbook_began", "playbook": compat.playbook_name(playbook)})
 
     @harmless
     def v2_playbook_on_play_start(self, play):

@@ -5,8 +5,8 @@
 
 What is private here: the names of the include actions, a strategy's `_blocked_hosts`, `_workers`, `_results` and
 `_rpc_queue`, the queue manager's `_unreachable_hosts`, an iterator's blocks and host states, a play's roles, what they
-note of hosts, their loading, and how a task's executor makes a connection. Each name was looked up in every version in
-`TESTED`; a version outside it is refused, because a renamed attribute would make the window blind.
+note of hosts, their loading, how a task's executor makes a connection, and a playbook's file name. Each name was looked
+up in every version in `TESTED`; a version outside it is refused, because a renamed attribute would make the window blind.
 """
 
 from __future__ import annotations
@@ -300,3 +300,8 @@ def elsewhere(action: Any, host: str, task_vars: Mapping[str, Any]) -> tuple[Any
     there._templar = templar
     there._cleanup_remote_tmp = False
     return there, variables
+
+
+def playbook_name(playbook: Any) -> str:
+    """The file that a playbook was read from."""
+    return str(playbook._file_name)
