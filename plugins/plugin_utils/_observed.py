@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ansible_collections.rondo.upgrade.plugins.module_utils._hold import BYTES_PER_REQUEST
+from ansible_collections.rondo.upgrade.plugins.module_utils._hold import BYTES_PER_REQUEST, maxconn_danger
 
 from ._orchestration._model import BESIDE, Cluster, SecondCopy, Service, Spare, Traffic
 
@@ -22,10 +22,12 @@ HOLD_MEMORY: Final = 256_000_000
 
 def traffic(cluster: Cluster, facts: Facts) -> dict[str, Traffic]:
     """The traffic of the services behind balancers, of those that every balancer has measured."""
-    tables = {
-        balancer: facts.get(balancer, {}).get("observe_haproxy", {}).get("traffic") for balancer in cluster.balancers
+    told = {balancer: facts.get(balancer, {}).get("observe_haproxy", {}) for balancer in cluster.balancers}
+    seen = {
+        balancer: {**found["traffic"], "version": found.get("version_full", "")}
+        for balancer, found in told.items()
+        if found.get("traffic")
     }
-    seen = {balancer: table for balancer, table in tables.items() if table}
     if len(seen) != len(cluster.balancers):
         return {}
     return {name: _traffic(service, seen) for name, service in cluster.services.items() if service.backends and seen}
@@ -54,7 +56,7 @@ def _traffic(service: Service, tables: Mapping[str, Mapping[str, Any]]) -> Traff
         room_name=room_name,
         tcp=tuple(tcp),
         frontends=tuple(dict.fromkeys(name for row in rows for name in row["frontends"] or ())),
-        unfit="" if len(tcp) == len(service.backends) else "; ".join(_unfit(service, tables)),
+        unfit="; ".join(_unfit(service, tables, tcp=len(tcp) == len(service.backends))),
     )
 
 
@@ -95,11 +97,17 @@ def _usable(room: float) -> int:
     return max(0, math.floor(room * USABLE))
 
 
-def _unfit(service: Service, tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _unfit(service: Service, tables: Mapping[str, Mapping[str, Any]], *, tcp: bool) -> Iterator[str]:
     for balancer, table in tables.items():
-        if table["holds"] is None:
+        if service.name in (table["holds"] or ()):
+            continue
+        if tcp:
+            # Without the Lua action connections can wait in the kernel, where HAProxy's release survives that.
+            if danger := maxconn_danger(table["version"]):
+                yield f"{balancer} can't hold it: it has no Lua action rondo_hold for it, and {danger}"
+        elif table["holds"] is None:
             yield f"{balancer} can't hold it: its HAProxy has no Lua action rondo_hold"
-        elif service.name not in table["holds"]:
+        else:
             yield f"{balancer} can't hold it: RONDO_HOLD in its HAProxy does not name {service.name}"
 
 

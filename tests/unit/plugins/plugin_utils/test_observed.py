@@ -102,14 +102,24 @@ def test_without_a_configuration_no_timeout_is_known() -> None:
         (["keystone"], "http", ""),
         (None, "http", "lb2 can't hold it: its HAProxy has no Lua action rondo_hold"),
         (["glance"], "http", "lb2 can't hold it: RONDO_HOLD in its HAProxy does not name keystone"),
-        (None, "tcp", ""),
     ],
 )
 def test_a_balancer_that_can_not_hold(holds: list[str] | None, mode: str, unfit: str) -> None:
     found = traffic_of(table(mode=mode), {**table(mode=mode), "holds": holds})
     assert found is not None
     assert found.unfit == unfit
-    assert found.tcp == (("keystone_back",) if mode == "tcp" else ())
+
+
+@pytest.mark.parametrize(("version", "fits"), [("3.1.2-1", True), ("2.6.12-1+deb12u4", False)])
+def test_connections_can_wait_in_the_kernel_where_haproxy_survives_it(version: str, fits: bool) -> None:
+    facts = {
+        f"lb{n}": {"observe_haproxy": {"version_full": version, "traffic": {**table(mode="tcp"), "holds": None}}}
+        for n in (1, 2)
+    }
+    found = _observed.traffic(cluster_of(), facts)["keystone"]
+    assert found.tcp == ("keystone_back",)
+    assert (found.unfit == "") == fits
+    assert fits or "haproxy issue 2726" in found.unfit
 
 
 def test_what_hosts_have_left() -> None:
