@@ -18,7 +18,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ._cluster import ROOT, Source
-from ._orchestration._keys import FLEET
 from ._orchestration._model import Cluster, Instance, Service
 from ._orchestration._quantities import parse_duration
 from ._orchestration._sizes import sizes_of
@@ -35,6 +34,11 @@ PATIENCE: Final = 300.0
 KEPT: Final[tuple[str, ...]] = (
     "hosts", "depends_on", "min_available", "max_unavailable", "quorum", "failure_domain", "canary", "version_skew",
     "active_passive", "arity", "takes_balancer", "max_failures", "drain_timeout", "estimates",
+)  # fmt: skip
+# Of the whole run, these. Whatever else there is, a suite of the user's own tests say, is for production.
+FLEET: Final = (
+    "upgrade_balancers", "upgrade_stage_bandwidth", "upgrade_max_failures", "upgrade_max_failed_requests",
+    "upgrade_on_failure",
 )  # fmt: skip
 STEPS: Final[tuple[str, ...]] = ("expand", "migrate", "contract")
 
@@ -336,12 +340,7 @@ class _Maker:
         }
 
     def _fleet(self) -> dict[str, Any]:
-        left = ("upgrade_directory", "upgrade_vip")
-        fleet = {
-            name: value
-            for name, value in self.source.fleet.items()
-            if name in FLEET and name not in left and value not in (None, "")
-        }
+        fleet = {name: value for name, value in self.source.fleet.items() if name in FLEET and value not in (None, "")}
         if most := self.cluster.ceilings.max_hosts_out:
             everywhere = {instance.host for instance in self.cluster.instances.values()}
             fleet["upgrade_max_hosts_out"] = smaller(most, max(len(everywhere), most), len(self.hosts))
@@ -349,6 +348,8 @@ class _Maker:
             **fleet,
             "upgrade_directory": self.options.folder,
             "upgrade_haproxy_config": "/etc/haproxy/haproxy.cfg",
+            # Latency on a machine that does everything at once says nothing.
+            "upgrade_suites": {"builtin": {"latency": False, "samples": 5}},
         }
 
     def _sizes(self) -> list[dict[str, Any]]:
@@ -386,6 +387,8 @@ class _Maker:
             yield f"that a balancer goes out with {names}: the twin's balancers stay"
         if names := of(max(s.min_healthy_time, s.bake_time) > self.options.healthy_time for s in services):
             yield f"how long instances stay healthy: cut to {self.options.healthy_time:g} s in the twin, for {names}"
+        if "upgrade_suites" in self.source.fleet:
+            yield "the suites of tests in upgrade_suites: the built-in one ran, without latency"
         if self.cluster.vip:
             yield "the address that the balancers share: the twin's are asked in turn"
         yield "connections to the hosts, privileges, the hosts' own engines, the fetching of images"

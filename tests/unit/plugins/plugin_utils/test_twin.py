@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._cluster import Source
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration import _suites
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._declaration import Inventory, parse
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._twin import Options, TwinError, ansible_cfg, seconds, twin
 
@@ -185,6 +186,16 @@ def test_ceilings_shrink_with_the_fleet() -> None:
     assert variables["upgrade_max_hosts_out"] == 2
     assert "upgrade_vip" not in variables and variables["upgrade_max_failures"] == 1
     assert variables["upgrade_directory"] == "/somewhere"
+
+
+def test_suites_of_the_users_own_are_not_run_and_that_is_said() -> None:
+    result = made({"web": WEB}, fleet={"upgrade_suites": None, "upgrade_on_regression": "revert"})
+    variables = result["inventory"]["all"]["vars"]
+    suites = _suites.parse(variables["upgrade_suites"])
+    assert suites.declared == () and "latency" not in suites.builtin.checks
+    assert "upgrade_on_regression" not in variables
+    assert any("suites of tests" in sentence for sentence in result["missing"])
+    assert not any("suites of tests" in sentence for sentence in made({"web": WEB})["missing"])
 
 
 def test_what_makes_no_twin_is_said() -> None:
