@@ -18,7 +18,7 @@ from ansible.utils.display import Display
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._action import UpgradeAction
 
 # Beside these, what is set for the user's own inventory must not reach the twin.
-KEPT = ("ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_NOCOLOR", "ANSIBLE_FORCE_COLOR")
+KEPT = ("ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP")
 
 # The lines of callback progress that tell of an event; pages and whole messages are in the file.
 EVENT = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2} ")
@@ -66,4 +66,5 @@ def _run(command: list[str], folder: Path, kept: Any) -> int:
 
 def _environment(folder: Path) -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_") or key in KEPT}
-    return {**inherited, "ANSIBLE_CONFIG": str(folder / "ansible.cfg"), "PYTHONUNBUFFERED": "1"}
+    own = {"ANSIBLE_CONFIG": str(folder / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1"}
+    return {**inherited, **own}
