@@ -187,7 +187,7 @@ class Upgrade:
 
 @pytest.fixture(params=["own", "newest"])
 def upgrade(request: pytest.FixtureRequest, tmp_path: Path) -> Upgrade:
-    core = cores.own() if request.param == "own" else cores.newest()
+    core = cores.named(request.param)
     if core is None:
         pytest.skip("no newer Python on this machine than the tests' own")
     return Upgrade(tmp_path, core)

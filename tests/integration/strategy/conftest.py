@@ -13,13 +13,18 @@ import cores
 from rolling_project import Project
 
 
-@pytest.fixture(scope="session", params=["own", "newest"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All on the oldest core and the newest; what is marked with `every_core`, on those between and after, too."""
+    if "core" in metafunc.fixturenames:
+        names = cores.ALL if metafunc.definition.get_closest_marker("every_core") else cores.BOTH
+        metafunc.parametrize("core", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def core(request: pytest.FixtureRequest) -> cores.Core:
-    if request.param == "own":
-        return cores.own()
-    found = cores.newest()
+    found = cores.named(request.param)
     if found is None:
-        pytest.skip("no newer Python on this machine than the tests' own")
+        pytest.skip("no Python on this machine that can carry this ansible-core")
     return found
 
 

@@ -1,13 +1,14 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The strategy, carried out by real ansible-playbook runs on two ansible-cores."""
+"""The strategy, carried out by real ansible-playbook runs."""
 
 from __future__ import annotations
 
 import signal
 from collections import Counter
 
+import pytest
 from rolling_project import PLAY, Project, make_plan, service
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._journal import Journal, Owner
@@ -85,6 +86,7 @@ WAITING_JOB = """
 """
 
 
+@pytest.mark.every_core
 def test_a_task_that_only_waits_takes_no_place_of_those_that_work(project: Project) -> None:
     """All three come to their wait, and nobody waits for the only place."""
     project.environment = {"ANSIBLE_FORKS": "1"}
@@ -157,6 +159,7 @@ HANDLERS = """
 """
 
 
+@pytest.mark.every_core
 def test_everything_works_inside_a_job(project: Project) -> None:
     project.write("roles/job/tasks/main.yml", RICH_JOB)
     project.write("roles/job/tasks/more.yml", MORE)
@@ -192,6 +195,7 @@ def test_everything_works_inside_a_job(project: Project) -> None:
     assert max(where(project, "end", "a")) < min(where(project, "begin", "b"))
 
 
+@pytest.mark.every_core
 def test_a_failure_stops_admission(project: Project) -> None:
     plan = make_plan(service("a", ["h1", "h2", "h3", "h4", "h5"], capacity=2), service("b", ["h1"], after=("a",)))
     run = project.start(plan, acts={"replace a@h1": "fail"}, gates={"replace a@h2": project.gate("h2")})
