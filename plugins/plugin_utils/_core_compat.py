@@ -6,7 +6,8 @@
 What is private here: the names of the include actions, a strategy's `_blocked_hosts`, `_workers`, `_results` and
 `_rpc_queue`, the queue manager's `_unreachable_hosts`, an iterator's blocks and host states, a play's roles, what they
 note of hosts, their loading, how a task's executor makes a connection, and a playbook's file name. Each name was looked
-up in every version in `TESTED`; a version outside it is refused, because a renamed attribute would make the window blind.
+up in every version in `TESTED`; a version outside it is refused, because a renamed attribute would make the window
+blind.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible import constants as C
+from ansible import context
 from ansible.errors import AnsibleError
 from ansible.executor.play_iterator import HostState, IteratingStates
 from ansible.executor.task_executor import TaskExecutor
@@ -289,10 +291,9 @@ def elsewhere(action: Any, host: str, task_vars: Mapping[str, Any]) -> tuple[Any
     executor._play_context = action._play_context.copy()
     executor._play_context.remote_addr = host
     executor._shared_loader_obj = action._shared_loader_obj
-    name = variables.get("ansible_connection")
-    executor._connection = executor._get_connection(
-        variables, templar, templar.template(name) if name else action._task.connection
-    )
+    # Not the task's own connection: that is the one to the host that it runs for.
+    name = variables.get("ansible_connection") or context.CLIARGS.get("connection") or C.DEFAULT_TRANSPORT
+    executor._connection = executor._get_connection(variables, templar, templar.template(name))
     executor._set_connection_options(variables, templar)
     there = copy.copy(action)
     there._connection = executor._connection
