@@ -96,6 +96,27 @@ class World:
         return Rotation(self, list(wanted), now=self.now, sleep=self.sleep, **options)
 
 
+class TestIdle:
+    """Nothing is let to the servers, because their requests are held."""
+
+    def test_it_waits_for_what_is_in_flight_and_touches_no_server(self) -> None:
+        world = World(server(CTL1, scur=1), server(CTL2), script={3.0: lambda: world.update(CTL1, scur=0)})
+        world.old = {CTL2: 1}
+        world.script[5.0] = lambda: world.old.update({CTL2: 0})
+        world.rotation(CTL1, CTL2).idle(60)
+        assert 5.0 < world.time < 6.0
+        assert world.said == []
+
+    def test_what_is_left_at_the_timeout_is_closed_and_counted_and_the_servers_still_serve(self) -> None:
+        world = World(server(CTL1, scur=3), server(CTL2))
+        world.old = {CTL1: 2}
+        rotation = world.rotation(CTL1, CTL2)
+        rotation.idle(4)
+        assert world.said == ["shutdown sessions server keystone_back/ctl1", "close old"]
+        assert sum(rotation.closed.values()) == 5
+        assert world.table[CTL1].status == "UP"
+
+
 class TestDrain:
     def test_one_look_that_finds_nobody_proves_nothing(self) -> None:
         world = World(server(CTL1), server(CTL2), script={0.2: lambda: world.update(CTL1, scur=1)})
