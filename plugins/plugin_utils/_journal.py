@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import getpass
 import json
@@ -753,9 +754,10 @@ def _words(error: sqlite3.Error | OSError) -> str:
     name = getattr(error, "sqlite_errorname", "")
     if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB") or name.startswith(("SQLITE_CORRUPT_", "SQLITE_IOERR_SHORT_READ")):
         return f"it is damaged ({error}). {_RECOVERY}"
-    if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR") or (isinstance(error, OSError) and error.errno == 28):
+    if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR") or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return f"{error}. Is the disk full, or over its quota? What was recorded before is kept."
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")) or isinstance(error, PermissionError):
+    forbidden = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    if forbidden or name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return (
             f"{error}. The user that runs the upgrade must be able to write the file, its folder, and the files "
             "-wal, -shm and .lock beside it."
