@@ -754,7 +754,8 @@ def _words(error: sqlite3.Error | OSError) -> str:
     name = getattr(error, "sqlite_errorname", "")
     if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB") or name.startswith(("SQLITE_CORRUPT_", "SQLITE_IOERR_SHORT_READ")):
         return f"it is damaged ({error}). {_RECOVERY}"
-    if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR") or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR"):
         return f"{error}. Is the disk full, or over its quota? What was recorded before is kept."
     forbidden = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     if forbidden or name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
