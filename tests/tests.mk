@@ -4,7 +4,7 @@
 #
 # Each part runs alone (`make unit`), and `make test` runs them all.
 
-parts := lint types sanity unit strategy integration molecule-default molecule-faults molecule-killed molecule-exported molecule-rehearsal
+parts := lint types sanity unit strategy integration molecule-default molecule-faults molecule-rehearsal
 pytest := $(python) -m pytest
 collection := .cache/collections/ansible_collections/rondo/upgrade
 
