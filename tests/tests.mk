@@ -81,4 +81,4 @@ bench-window: setup  ## The strategy against linear and host_pinned on 20 to 1,0
 bench-methods: setup engine  ## Restart, roll, hold, side_by_side and held_switch: the same service under the same load
 	$(python) tests/benchmarks/methods.py
 
-.PHONY: test contrast rehearsal-kolla bench-plan bench-window bench-methods molecule-control molecule-crashes molecule-methods molecule-regressions $(parts)
+.PHONY: test contrast rehearsal-kolla bench-plan bench-window bench-methods molecule-control molecule-crashes molecule-killed molecule-exported molecule-methods molecule-regressions $(parts)
