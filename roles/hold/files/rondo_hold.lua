@@ -38,6 +38,10 @@ local STEP_MS, LONGEST_STEP_MS, WAITING_PER_MS = 20, 250, 10
 -- which they came, within this much time in all.
 local SPREAD_MS, SPACING_MS = 1000, 1
 
+-- Where the machine wakes them late, each lets those before it go first, for at most so long: some may never leave,
+-- because their client hung up.
+local COURTESY_MS = 100
+
 -- A clock that jumps (NTP, a paused machine) counts at most this much at once.
 local LARGEST_TICK_MS, TICK_MS, LOOK_MS = 1000, 50, 200
 
@@ -170,7 +174,13 @@ local function wait(service)
             verdict = service.action
             local go = service.base + (ticket - service.first) * service.spacing
             local pause = math.floor(math.min(go, service.end_ms) - now_ms())
-            if verdict == "release" and pause > 0 then core.msleep(math.min(pause, 2 * SPREAD_MS)) end
+            if verdict == "release" then
+                if pause > 0 then core.msleep(math.min(pause, 2 * SPREAD_MS)) end
+                local latest = now_ms() + COURTESY_MS
+                while service.hold == hold and oldest(service) < ticket and now_ms() < latest do
+                    core.msleep(math.max(1, math.min(20, (ticket - oldest(service)) // 10)))
+                end
+            end
         end
         service.since[ticket] = nil
         leave(service, math.max(0, now_ms() - came))

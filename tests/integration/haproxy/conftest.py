@@ -550,6 +550,12 @@ def plain_lab(request: pytest.FixtureRequest, images: None) -> Iterator[HoldLab]
         yield lab
 
 
+@pytest.fixture(params=VERSIONS)
+def single_thread_lab(request: pytest.FixtureRequest, images: None) -> Iterator[HoldLab]:
+    with hold_lab_of(request.param, HOLD_CONFIGURATION.replace("nbthread 4", "nbthread 1")) as lab:
+        yield lab
+
+
 @pytest.fixture
 def load() -> type[Load]:
     return Load
