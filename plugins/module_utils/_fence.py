@@ -20,6 +20,9 @@ from typing import Any, Dict, Iterator, Optional, Set, Tuple
 
 DEFAULT_PATH = "/run/rondo-upgrade.fence"
 
+# Whoever has the lock may be having a configuration checked, on a machine that is busy.
+LOCK_SECONDS = 120.0
+
 
 class FenceError(Exception):
     """The fence refuses, or can't be read; the text is one line for people."""

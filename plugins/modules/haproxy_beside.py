@@ -312,7 +312,14 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._beside import (
     copied_words,
     shared_weights,
 )
-from ansible_collections.rondo.upgrade.plugins.module_utils._fence import DEFAULT_PATH, Fence, FenceError, Taken, locked
+from ansible_collections.rondo.upgrade.plugins.module_utils._fence import (
+    DEFAULT_PATH,
+    LOCK_SECONDS,
+    Fence,
+    FenceError,
+    Taken,
+    locked,
+)
 from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import (
     FORCED_MAINT,
     Balancer,
@@ -609,7 +616,7 @@ class Beside:
             self.changed = self.changed or bool(acts)
             self.save(home, copies)
             return
-        with locked(self.balancer.meeting_place, self.params["answer_timeout"]):
+        with locked(self.balancer.meeting_place, LOCK_SECONDS):
             if self.taken is not None:
                 self.taken.move({key for key, entry in home.items() if entry.out}, "out")
             if share:
@@ -826,7 +833,7 @@ def run(beside, params):
     if params["state"] == "absent":
         results["closed_sessions"] = beside.take_out()
         return results
-    with locked(beside.balancer.meeting_place, params["answer_timeout"]):
+    with locked(beside.balancer.meeting_place, LOCK_SECONDS):
         beside.make_known()
     if not beside.check_mode and params["share"] != 0:
         beside.prove_copies()

@@ -99,9 +99,13 @@ fence:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.rondo.upgrade.plugins.module_utils._fence import DEFAULT_PATH, Fence, FenceError, locked
-
-LOCK_SECONDS = 10.0
+from ansible_collections.rondo.upgrade.plugins.module_utils._fence import (
+    DEFAULT_PATH,
+    LOCK_SECONDS,
+    Fence,
+    FenceError,
+    locked,
+)
 
 
 def apply(fence, params, check_mode):

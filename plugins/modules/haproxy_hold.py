@@ -345,7 +345,13 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.rondo.upgrade.plugins.module_utils._fence import DEFAULT_PATH, Fence, FenceError, locked
+from ansible_collections.rondo.upgrade.plugins.module_utils._fence import (
+    DEFAULT_PATH,
+    LOCK_SECONDS,
+    Fence,
+    FenceError,
+    locked,
+)
 from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import (
     Balancer,
     HaproxyError,
@@ -860,7 +866,7 @@ def main():
         if params["state"] == "status":
             changed, results = state_status(hold)
         else:
-            with locked(balancer.meeting_place, params["answer_timeout"]):
+            with locked(balancer.meeting_place, LOCK_SECONDS):
                 guard()
                 if params["state"] == "held":
                     changed, results = state_held(module, hold, owner)

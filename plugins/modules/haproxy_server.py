@@ -229,7 +229,14 @@ import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.rondo.upgrade.plugins.module_utils._fence import DEFAULT_PATH, Fence, FenceError, Taken, locked
+from ansible_collections.rondo.upgrade.plugins.module_utils._fence import (
+    DEFAULT_PATH,
+    LOCK_SECONDS,
+    Fence,
+    FenceError,
+    Taken,
+    locked,
+)
 from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import (
     FORCED_MAINT,
     Balancer,
@@ -301,7 +308,7 @@ def run(rotation, params, check_mode, taken=None):
     """Do what the parameters ask. Returns the status before and after, by server."""
     deadline = rotation.now() + params["timeout"]
     while True:
-        with locked(rotation.balancer.meeting_place, params["answer_timeout"]):
+        with locked(rotation.balancer.meeting_place, LOCK_SECONDS):
             before, then, problems = begin(rotation, params, check_mode, taken)
         if not problems:
             break
@@ -318,7 +325,7 @@ def run(rotation, params, check_mode, taken=None):
         finally:
             if taken is not None:
                 out = {server.key for server in rotation.servers.values() if server.forced_out}
-                with locked(rotation.balancer.meeting_place, params["answer_timeout"]):
+                with locked(rotation.balancer.meeting_place, LOCK_SECONDS):
                     taken.move(set(rotation.wanted) - out, None)
                     taken.move(set(rotation.wanted) & out, "out")
     rotation.look()
