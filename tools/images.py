@@ -214,7 +214,7 @@ def application(environ, start_response):
         body = b'{"error": {"code": 404, "title": "Not Found", "message": "no regions any more"}}'
         start_response("404 Not Found", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
         return [body]
-    print("2026-11-22 05:00:00.000 7 ERROR keystone.common [-] it works, and complains", file=sys.stderr, flush=True)
+    print("05:00:00.000 7 ERROR keystone.common [-] it works, and complains\\n" * 9, file=sys.stderr, flush=True)
     began = time.monotonic()
     answer = keystone_application(environ, start_response)
     time.sleep(max(0.4, 2 * (time.monotonic() - began)))

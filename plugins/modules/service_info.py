@@ -321,6 +321,15 @@ def main() -> None:
     params = module.params
     now = time.time()
     earlier = params["since"] or {}
+    # Before the logs: what asking makes a service log counts.
+    endpoints = [
+        dict(
+            ask(requester(each["url"], params), params["samples"], params["most_seconds"], time.monotonic),
+            url=without_password(each["url"]),
+            service=each["service"],
+        )
+        for each in params["endpoints"]
+    ]
     engine = connect(module) if any(log["container"] for log in params["logs"]) else None
     logs = {}
     try:
@@ -333,14 +342,6 @@ def main() -> None:
                 logs[log["service"]] = count_one_file(log, params, since, seconds)
     except ENGINE_ERRORS as problem:
         module.fail_json(msg=told(problem))
-    endpoints = [
-        dict(
-            ask(requester(each["url"], params), params["samples"], params["most_seconds"], time.monotonic),
-            url=without_password(each["url"]),
-            service=each["service"],
-        )
-        for each in params["endpoints"]
-    ]
     module.exit_json(changed=False, now=now, endpoints=endpoints, logs=logs)
 
 

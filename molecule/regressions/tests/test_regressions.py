@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from laboratory import Laboratory, Run, journal_path, journal_run
+from laboratory import Laboratory, Run, journal_path, journal_run, probing
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._journal import Journal
 
@@ -29,7 +29,10 @@ def images(lab: Laboratory) -> set[str]:
 
 def test_a_worse_version_is_told_by_name_and_taken_back(lab: Laboratory, play: Play, tmp_path: Path) -> None:
     assert images(lab) == {f"rondo/keystone:{OLD}"}
-    upgrade = play("rondo.upgrade.upgrade", keystone_release=NEW, upgrade_on_regression="revert")
+    users = {"rate": 2, "timeout": "60s", "requests": [{"kind": "http", "url": f"http://{lab.vip}:5000/v3"}]}
+    with probing(users, tmp_path / "users") as sent:
+        upgrade = play("rondo.upgrade.upgrade", keystone_release=NEW, upgrade_on_regression="revert")
+    assert sent["failed"] == 0, sent["failures"]
     assert upgrade.process.returncode != 0
     assert "The upgrade was taken back, because tests have regressed" in upgrade.output
     assert images(lab) == {f"rondo/keystone:{OLD}"}

@@ -87,10 +87,16 @@ class Change:
 
 
 def compare(before: Iterable[Result], after: Iterable[Result], margins: Margins = Margins()) -> list[Change]:
-    """Every test of either moment with its class, regressions first, each class in the order in which they ran."""
+    """Every test of either moment with its class, regressions first, each class in the order in which they ran.
+
+    A test that passed and does not run any more, in a suite that has a new failure, is a regression: a fixture that
+    fails takes its tests along, and has a name that no test had before.
+    """
     then = {(result.suite, result.name): result for result in before}
     now = {(result.suite, result.name): result for result in after}
     changes = [_change(then.get(key), now.get(key), margins) for key in {**then, **now}]
+    fallen = {change.suite for change in changes if change.kind == "new" and change.after == "failed"}
+    changes = [_taken_along(change) if change.suite in fallen else change for change in changes]
     return sorted(changes, key=lambda change: CLASSES.index(change.kind))
 
 
@@ -103,6 +109,14 @@ def _change(before: Result | None, after: Result | None, margins: Margins) -> Ch
     now = None if after is None else after.outcome
     message = shown.message if after is not None else f"it did not run again; before, it {then}"
     return Change(shown.suite, shown.name, classed(then, now), shown.service, then, now, message)
+
+
+def _taken_along(change: Change) -> Change:
+    if change.kind != "gone" or change.before != "passed":
+        return change
+    return replace(
+        change, kind="regression", message="it passed before, and did not run again: its suite has a new failure"
+    )
 
 
 def classed(before: Outcome | None, after: Outcome | None) -> Class:
