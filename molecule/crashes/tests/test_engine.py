@@ -68,7 +68,7 @@ def test_the_name_is_taken_meanwhile(lab: Laboratory, start: Start, release: str
     docker exec {container} python3 -c "{freeze}"
     ( until docker inspect {container}.rondo-new; do sleep 0.1; done
       docker rename {container} {container}-renamed
-      docker create --name {container} rondo/web:2-unhealthy
+      docker create --label rondo.upgrade.lab={lab.name} --name {container} rondo/web:2-unhealthy
     ) </dev/null >/dev/null 2>&1 &
     """
     with watch as seen:
