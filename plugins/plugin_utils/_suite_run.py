@@ -81,7 +81,9 @@ def _words(suite: Suite, where: Surroundings, folder: Path) -> tuple[list[str], 
 def _pytest(suite: Suite, where: Surroundings) -> dict[str, str]:
     if suite.kind != "testinfra":
         return {}
-    return {"ANSIBLE_INVENTORY": ",".join(where.inventory), "PYTHONDONTWRITEBYTECODE": "1"}
+    # testinfra asks the program `ansible`, which is beside Python also where the virtual environment is not activated.
+    found = os.pathsep.join([str(Path(where.python).parent), os.environ.get("PATH", os.defpath)])
+    return {"ANSIBLE_INVENTORY": ",".join(where.inventory), "PATH": found, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _run(
