@@ -105,8 +105,8 @@ def _report(report: dict[str, Any]) -> dict[str, Any]:
         "verdict": report["verdict"],
         "reasons": report["reasons"],
         "instances": {
-            row["instance"]: (row["outcome"], row["from"], row["to"])
-            for row in sorted(report["instances"], key=lambda row: row["instance"])
+            row["name"]: (row["outcome"], row["from"], row["to"])
+            for row in sorted(report["instances"], key=lambda row: row["name"])
         },
         "keys": sorted(report),
     }
