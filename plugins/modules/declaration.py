@@ -50,7 +50,11 @@ managed:
   returned: success
   type: dict
   sample:
-    ctl1: {containers: {keystone: "registry.example/keystone:2026.2"}, packages: [], host_image: "", ports: [[15000, 15009]]}
+    ctl1:
+      containers: {keystone: "registry.example/keystone:2026.2"}
+      packages: []
+      host_image: ""
+      ports: [[15000, 15009]]
 measure:
   description: For how many seconds the balancers count requests. 0 where every service can be rolled.
   returned: success

@@ -38,8 +38,8 @@ options:
     default: 0s
   estimates_from:
     description:
-      - The C(learned.json) of a rehearsal. What it learned stands above the declared C(estimates), and below what earlier
-        runs measured. A stand-in's duration counts only where it is longer than what is declared.
+      - The C(learned.json) of a rehearsal. What it learned stands above the declared C(estimates), and below what
+        earlier runs measured. A stand-in's duration counts only where it is longer than what is declared.
     type: str
 attributes:
   check_mode:

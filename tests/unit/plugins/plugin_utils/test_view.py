@@ -83,7 +83,8 @@ def test_what_is_wrong_is_told() -> None:
     shown = "\n".join(
         lines(run(requests=requests, stopped="3 of 90 requests failed", failed=["replace keystone@ctl1"]))
     )
-    assert "  90 requests sent since the probe began, 3 failed\n  the last: GET http://vip at 12:00: status 503" in shown
+    assert "  90 requests sent since the probe began, 3 failed\n" in shown
+    assert "\n  the last: GET http://vip at 12:00: status 503" in shown
     assert "stopped: 3 of 90 requests failed; nothing more begins" in shown
     assert "failed: replace keystone@ctl1" in shown
     assert "paused by me" in "\n".join(lines(run(paused="me")))
