@@ -53,8 +53,7 @@ def _run(command: list[str], folder: Path, kept: Any) -> int:
     pid = folder / "upgrade.pid"
     pid.write_text(f"{process.pid}\n", encoding="utf-8")
     display = Display()
-    assert process.stdout is not None
-    for line in process.stdout:
+    for line in process.stdout or ():
         kept.write(line)
         kept.flush()
         if EVENT.match(line):

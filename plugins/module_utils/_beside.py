@@ -45,15 +45,14 @@ def shared_weights(
     as weights up to 256 can say both those and the share; the share comes first. Smaller weights are better than
     greater ones: requests alternate more evenly.
     """
-    best: Optional[Tuple[float, Dict[Any, int], Dict[Any, int]]] = None
+    best: Tuple[float, Dict[Any, int], Dict[Any, int]] = (math.inf, {}, {})
     for greatest in (MOST_WEIGHT, 32, 16, 8, 4, 2, 1):
         theirs, ours = _proportions(home, greatest), _proportions(copies, greatest)
         found = _multiplied(theirs, ours, percent)
-        if best is None or found[0] < best[0]:
+        if found[0] < best[0]:
             best = found
         if best[0] <= NEAR_ENOUGH:
             break
-    assert best is not None
     return best[1], best[2]
 
 
@@ -78,7 +77,7 @@ def _multiplied(
     for factor in range(1, MOST_WEIGHT // sorted(ours.values())[-1] + 1):
         exact = factor * all_ours * (100 - percent) / (percent * all_theirs)
         most = MOST_WEIGHT // sorted(theirs.values())[-1]
-        for other in {sorted((1, int(exact), most))[1], sorted((1, int(exact) + 1, most))[1]}:
+        for other in (sorted((1, int(exact), most))[1], sorted((1, int(exact) + 1, most))[1]):
             share = 100.0 * factor * all_ours / (factor * all_ours + other * all_theirs)
             found.append((round(abs(share - percent), 3), factor + other, factor, other))
     off, _sum, factor, other = sorted(found)[0]

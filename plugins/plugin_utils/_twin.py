@@ -171,7 +171,9 @@ class _Maker:
     def _candidates(self) -> Iterator[dict[str, Any]]:
         """Services whose own images may serve: to be tried."""
         for service in self.cluster.services.values():
-            first = next(self._instances(service.name))
+            first = next(self._instances(service.name), None)
+            if first is None:
+                continue
             health = self._health(first)
             if first.artifact.kind != "container" or not health.get("http"):
                 continue

@@ -125,24 +125,24 @@ def _outcomes(run: Mapping[str, Any]) -> str:
 def _services(run: Mapping[str, Any], width: int, signs: Signs) -> list[tuple[int, Line]]:
     rows = run.get("services", ())
     names = min(_NAMES, max((len(row["name"]) for row in rows), default=0), max(8, width // 3))
-    bar = max(5, min(_BAR, width - names - 34))
+    wide = max(5, min(_BAR, width - names - 34))
     used = {row["name"]: row for row in run.get("budgets", ())}
-    return [_service(row, used.get(row["name"]), names, bar, signs) for row in rows]
+    return [_service(row, used.get(row["name"]), names, wide, signs) for row in rows]
 
 
 def _service(
-    row: Mapping[str, Any], budget: Mapping[str, Any] | None, names: int, bar: int, signs: Signs
+    row: Mapping[str, Any], budget: Mapping[str, Any] | None, names: int, wide: int, signs: Signs
 ) -> tuple[int, Line]:
     """A service's line, with how little it matters: one where nothing is left or under way matters less."""
     bad = row["failed"] + row["lost"]
     over = row["done"] + row["skipped"]
-    shares = _shares([over, bad, row["in_flight"]], row["jobs"], bar)
+    shares = _shares([over, bad, row["in_flight"]], row["jobs"], wide)
     spans = [
         Span(f"  {_short(row['name'], names):<{names}} "),
         Span(signs.done * shares[0], "green"),
         Span(signs.failed * shares[1], "red"),
         Span(signs.flying * shares[2], "cyan"),
-        Span(signs.left * (bar - sum(shares)), "dim"),
+        Span(signs.left * (wide - sum(shares)), "dim"),
         Span(f" {over} of {row['jobs']}"),
     ]
     if bad:

@@ -104,7 +104,8 @@ def _change(before: Result | None, after: Result | None, margins: Margins) -> Ch
     if before is not None and after is not None:
         after = judged(before, after, margins)
     shown = after or before
-    assert shown is not None
+    if shown is None:
+        raise ValueError("a change needs a result before or after")
     then = None if before is None else before.outcome
     now = None if after is None else after.outcome
     message = shown.message if after is not None else f"it did not run again; before, it {then}"
