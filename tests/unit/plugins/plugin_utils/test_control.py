@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from pathlib import Path
@@ -183,7 +184,10 @@ def test_a_failure_that_cannot_be_recorded_is_said(scene: Scene, monkeypatch: py
     assert scene.said == ["replace a@h1 failed: h1 became unreachable.", "the disk is full"]
 
 
-def test_ctrl_c_once_and_twice(scene: Scene) -> None:
+def test_ctrl_c_once_and_twice(scene: Scene, request: pytest.FixtureRequest) -> None:
+    # A shell's background jobs have it ignored.
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGINT)
     with scene.control.interruptible():
         os.kill(os.getpid(), signal.SIGINT)
