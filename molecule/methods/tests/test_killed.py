@@ -72,7 +72,7 @@ PHASES = (
     Phase("ledger", "held_switch", "copies drained", DRAIN, served=True),
 )
 EVERY = os.environ.get("METHODS_KILLS") == "all"
-DEADLINE = 20
+DEADLINE = 30
 
 
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase.worst or EVERY], ids=str)
