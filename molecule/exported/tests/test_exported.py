@@ -18,9 +18,9 @@ Watching = AbstractContextManager[Watch]
 
 
 def told(value: Any, names: dict[str, str]) -> str:
-    """A value as text, in which releases have the names given, and containers' ids and seconds have none."""
+    """A value as text, in which releases have the names given, and ids, seconds and numbers of attempts have none."""
     text = re.sub(r"\b[0-9a-f]{12,64}\b", "ID", str(value))
-    text = re.sub(r"\b\d+(\.\d+)? ?s\b", "N s", text)
+    text = re.sub(r"\b\d+(\.\d+)? ?(s|attempts)\b", r"N \2", text)
     return re.sub(r"(rondo/web:|')([12])(?=')", lambda found: found[1] + names.get(found[2], found[2]), text)
 
 
