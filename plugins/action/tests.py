@@ -45,7 +45,7 @@ class ActionModule(UpgradeAction):
         services = options["services"]
         if services is None:
             services = baseline["seen"].get("services", []) if baseline else []
-        left, moved = _tests_page.unfinished(jobs)
+        left, moved = _tests_page.unfinished(jobs, cluster.instances)
         results = _builtin.results(cluster, suites.builtin, source.facts, seen, moment, left)
         where = _suite_run.Surroundings(
             directory / "suites",

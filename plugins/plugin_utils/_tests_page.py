@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ._orchestration._regression import CLASSES, Margins, Result, compare, of_services
@@ -14,11 +14,15 @@ from ._page import count, wrapped
 _MOST_ROWS = 30
 
 
-def unfinished(run: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Of a run as the journal has it: instances whose job is not done, and services that second copies served."""
+def unfinished(run: Mapping[str, Any], instances: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Of a run as the journal has it: those of the instances that may still run what they did, as their job is not done
+    or because a revert has none for them; and services that second copies served."""
     jobs = {job["id"]: job for job in run.get("jobs", ())}
+    planned_jobs = run.get("plan", {}).get("jobs", ())
     left, moved = [], []
-    for planned in run.get("plan", {}).get("jobs", ()):
+    if run.get("kind") == "revert":
+        left += sorted(set(instances) - {planned.get("instance") for planned in planned_jobs})
+    for planned in planned_jobs:
         if planned.get("instance") and jobs.get(planned["id"], {}).get("outcome") != "done":
             left.append(planned["instance"])
         if planned.get("kind") == "settle":
