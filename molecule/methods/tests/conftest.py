@@ -183,7 +183,7 @@ def whole(lab: Laboratory, subject: str, release: str) -> None:
     until(lambda: servers(lab, subject) == declared(lab, subject), f"all of {subject} up: {servers(lab, subject)}")
     assert copies(lab, subject) == []
     assert set(held(lab, subject).values()) == {"off"}
-    assert not any("rondo-beside" in text for text in configured(lab).values())
+    assert not any(f"rondo.upgrade: beside {subject}" in text for text in configured(lab).values())
 
 
 def switched(subject: str) -> dict[str, Any]:
