@@ -124,7 +124,7 @@ def test_requests_in_progress_are_counted(lab: Lab) -> None:
 def test_what_can_be_held(hold_lab: Lab) -> None:
     seen = hold_lab.module("haproxy_info", config=str(hold_lab.config), measure=0.1)["traffic"]
     assert seen["holds"] == ["keystone", "mariadb"]
-    assert seen["backends"]["keystone_back"]["frontends"] == ["external", "internal", "plain"]
+    assert seen["backends"]["keystone_back"]["frontends"] == ["external", "internal", "ordered", "plain"]
     assert seen["backends"]["tcp_back"]["mode"] == "tcp"
     assert seen["frontends"]["internal"]["maxconn"] == 2000
 

@@ -79,9 +79,9 @@ def small(tmp_path: Path) -> Iterator[dict[str, Any]]:
 
 def test_serves_through_its_virtual_address_until_the_last_balancer_is_gone(small: dict[str, Any]) -> None:
     url = f"http://{small['vip']}:8080/"
-    assert json.loads(answer(url)) == {"release": "1"}
+    assert json.loads(answer(url))["release"] == "1"
     subprocess.run(["docker", "kill", f"{NAME}-lb1"], capture_output=True, check=True)
-    assert json.loads(answer(url)) == {"release": "1"}
+    assert json.loads(answer(url))["release"] == "1"
 
 
 def test_nodes_are_the_inventorys_hosts(small: dict[str, Any]) -> None:
