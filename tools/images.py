@@ -93,7 +93,7 @@ mkdir -p /run/sshd
 key=/etc/ssh/ssh_host_ed25519_key
 [ -f $key ] || ssh-keygen -q -t ed25519 -N '' -f $key
 exec /usr/sbin/sshd -D -e -h $key -o UseDNS=no -o UsePAM=no -o PermitRootLogin=prohibit-password \\
-    -o MaxSessions=100 -o MaxStartups=200
+    -o AuthorizedKeysFile=/etc/ssh/authorized_keys -o MaxSessions=100 -o MaxStartups=200
 """
 
 # What `haproxy -c` and `systemctl reload` are elsewhere: on a node HAProxy is a container that shares /etc/haproxy.
@@ -441,7 +441,7 @@ RECIPES: dict[str, Recipe] = {
         reference="rondo/node:trixie",
         base="base",
         steps=APT.format(packages="openssh-server python3-docker iproute2")
-        + "mkdir -p /run/sshd /root/.ssh\nrm -f /etc/ssh/ssh_host_*\npasswd -d root >/dev/null\n",
+        + "mkdir -p /run/sshd\nrm -f /etc/ssh/ssh_host_*\npasswd -d root >/dev/null\n",
         changes=('CMD ["/usr/local/bin/start-node"]',),
         files={"/usr/local/bin/start-node": NODE_START, "/usr/local/bin/haproxy-in": HAPROXY_IN},
     ),

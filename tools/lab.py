@@ -174,7 +174,7 @@ class Lab:
             *(word for other, address in self.addresses.items() for word in ("--add-host", f"{other}:{address}")),
             "rondo/node:trixie",
         )  # fmt: skip
-        put(name, {"/root/.ssh/authorized_keys": (self.folder / "id.pub").read_text()}, mode=0o600)
+        put(name, {"/etc/ssh/authorized_keys": (self.folder / "id.pub").read_text()}, mode=0o600)
         images.docker("start", name)
 
     def _volume(self, volume: str, node: str) -> str:

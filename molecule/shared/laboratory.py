@@ -182,6 +182,20 @@ def keystone_load(lab: Laboratory) -> dict[str, Any]:
     return configuration
 
 
+# Where the balancers' tables and the engine show the lab's Keystone.
+KEYSTONE = {"backend": "keystone_internal_back", "service": "keystone", "members": ("ctl1", "ctl2", "ctl3")}
+
+
+def web_load(lab: Laboratory) -> dict[str, Any]:
+    """What the labs with a web are asked, as the probe's configuration."""
+    return {
+        "rate": 15,
+        "timeout": "30s",
+        "start_timeout": "120s",
+        "requests": [{"kind": "http", "url": f"http://{lab.vip}:8000/"}],
+    }
+
+
 @contextmanager
 def probing(load: Mapping[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
     """Sends requests as `load`, the probe's configuration, says; what is yielded is filled with the probe's summary

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,9 @@ class UpgradeAction(ActionBase):  # type: ignore[misc]
             Display().display(f"\n{result['page']}\n")
         return result
 
+    @abstractmethod
     def act(self, options: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         """Do the work. Raises DeclarationError, JournalError or PlanFileError, whose texts are what people see."""
-        raise NotImplementedError
 
     def source(self, variables: dict[str, Any]) -> Source:
         return source(variables, self._templar)

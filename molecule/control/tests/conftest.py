@@ -17,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 
 from driven import Driven
-from laboratory import ROOT, Laboratory, declared_services, journal_run, keystone_load
+from laboratory import KEYSTONE, ROOT, Laboratory, declared_services, journal_run, keystone_load
 from observer import Watch, watching
 
 INVENTORY = ROOT / "inventories" / "lab"
@@ -56,8 +56,6 @@ def watch(lab: Laboratory, tmp_path: Path) -> AbstractContextManager[Watch]:
         lab,
         tmp_path / "watch",
         keystone_load(lab),
-        backend="keystone_internal_back",
-        service="keystone",
-        members=("ctl1", "ctl2", "ctl3"),
+        **KEYSTONE,
         probe_folder=Path(os.environ["LAB_BUILD"]) / "probe",
     )

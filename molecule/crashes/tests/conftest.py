@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import laboratory
 import own_engine
-from laboratory import ROOT, Laboratory, journal_path, journal_run
+from laboratory import ROOT, Laboratory, journal_path, journal_run, web_load
 from observer import Watch, watching
 from steps import Step
 
@@ -136,12 +136,6 @@ def unfinished() -> list[str]:
 @pytest.fixture
 def watch(lab: Laboratory, tmp_path: Path) -> AbstractContextManager[Watch]:
     """The probe and the observer, for as long as the context lasts."""
-    load = {
-        "rate": 15,
-        "timeout": "30s",
-        "start_timeout": "120s",
-        "requests": [{"kind": "http", "url": f"http://{lab.vip}:8000/"}],
-    }
     return watching(
-        lab, tmp_path / "watch", load, backend=BACKEND, service="web", members=MEMBERS, elsewhere=lab.engines
+        lab, tmp_path / "watch", web_load(lab), backend=BACKEND, service="web", members=MEMBERS, elsewhere=lab.engines
     )

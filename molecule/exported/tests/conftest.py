@@ -22,7 +22,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from laboratory import ROOT, Laboratory, Run, journal_run
+from laboratory import ROOT, Laboratory, Run, journal_run, web_load
 from observer import Watch, watching
 
 INVENTORY = ROOT / "molecule" / "crashes" / "inventory"
@@ -115,16 +115,10 @@ def _report(report: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def watch(lab: Laboratory, tmp_path: Path) -> AbstractContextManager[Watch]:
     """The probe (where the playbooks look for it) and the observer, for as long as the context lasts."""
-    load = {
-        "rate": 15,
-        "timeout": "30s",
-        "start_timeout": "120s",
-        "requests": [{"kind": "http", "url": f"http://{lab.vip}:8000/"}],
-    }
     return watching(
         lab,
         tmp_path / "watch",
-        load,
+        web_load(lab),
         backend="web_back",
         service="web",
         members=MEMBERS,

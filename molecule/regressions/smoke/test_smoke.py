@@ -9,7 +9,7 @@ from typing import Any
 
 
 def test_ssh_answers(host: Any) -> None:
-    assert host.file("/root/.ssh/authorized_keys").exists
+    assert host.file("/etc/ssh/authorized_keys").exists
 
 
 def test_that_never_passed(host: Any) -> None:

@@ -14,17 +14,13 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "inventories"
-KOLLA = "kolla-ansible==22.2.0"
-KOLLA_CACHE = ROOT / ".cache" / "kolla"
 PATIENCE = 600.0
 
 PLAYBOOK = """
@@ -117,24 +113,6 @@ def ends(plan: dict[str, Any], service: str, *kinds: str) -> float:
 def sample(folder: Path, name: str) -> Path:
     shutil.copytree(SAMPLES / name, folder / "inventory")
     return folder / "inventory"
-
-
-@pytest.fixture(scope="session")
-def kolla() -> Path:
-    """The folder with the inventories of the kolla-ansible package."""
-    KOLLA_CACHE.mkdir(parents=True, exist_ok=True)
-    if not list(KOLLA_CACHE.glob("kolla_ansible-*.whl")):
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(KOLLA_CACHE), KOLLA]
-        got = subprocess.run(command, capture_output=True, text=True)
-        if got.returncode != 0:
-            pytest.skip(f"{KOLLA} can't be had from the package index: {got.stderr.strip()[-300:]}")
-    inventories = KOLLA_CACHE / "inventory"
-    with zipfile.ZipFile(next(KOLLA_CACHE.glob("kolla_ansible-*.whl"))) as wheel:
-        inventories.mkdir(exist_ok=True)
-        for name in wheel.namelist():
-            if "/ansible/inventory/" in name:
-                (inventories / Path(name).name).write_bytes(wheel.read(name))
-    return inventories
 
 
 def with_kolla(folder: Path, kolla: Path, name: str) -> tuple[Path, Path]:
