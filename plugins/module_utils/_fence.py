@@ -16,12 +16,22 @@ import json
 import os
 import tempfile
 import time
-from typing import Any, Dict, Iterator, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set, Tuple
 
 DEFAULT_PATH = "/run/rondo-upgrade.fence"
 
 # Whoever has the lock may be having a configuration checked, on a machine that is busy.
 LOCK_SECONDS = 120.0
+
+# The option `fence` of the modules that change a balancer's tables; its words are in the doc fragment `balancer`.
+FENCE_OPTION = {
+    "type": "dict",
+    "options": {
+        "path": {"type": "path", "default": DEFAULT_PATH},
+        "token": {"type": "int", "required": True, "no_log": False},
+        "owner": {"type": "str"},
+    },
+}
 
 
 class FenceError(Exception):
@@ -194,3 +204,23 @@ class Fence:
                 token,
             )
         return None
+
+
+def guard(option: Optional[Mapping[str, Any]], check_mode: bool) -> Callable[[], None]:
+    """What a module asks before each change, given its option `fence`.
+
+    It raises `FenceError` if another run has claimed the balancer since, and is a sign of this run's life otherwise.
+    """
+
+    def ask() -> None:
+        if option is None:
+            return
+        fence = Fence(option["path"])
+        trespass = fence.trespass(option["token"], option["owner"])
+        if trespass:
+            raise FenceError(trespass)
+        if not check_mode:
+            with contextlib.suppress(PermissionError):
+                fence.touch()
+
+    return ask

@@ -169,27 +169,8 @@ options:
     description:
       - The master's socket (C(haproxy -W -S PATH)). With it O(state=absent) also waits for sessions in old workers.
     type: str
-  fence:
-    description:
-      - Refuse if another run has claimed the balancer since (see M(rondo.upgrade.haproxy_fence)).
-    type: dict
-    suboptions:
-      path:
-        description: The fence's file.
-        type: path
-        default: /run/rondo-upgrade.fence
-      token:
-        description: This run's token.
-        type: int
-        required: true
-      owner:
-        description: This run's owner. If given, a fence of another owner refuses whatever its token is.
-        type: str
-  answer_timeout:
-    description:
-      - Seconds within which HAProxy has to answer one question in full.
-    type: float
-    default: 10
+extends_documentation_fragment:
+  - rondo.upgrade.balancer
 attributes:
   check_mode:
     description: Can run in check mode and return what it would change.
@@ -313,11 +294,11 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._beside import (
     shared_weights,
 )
 from ansible_collections.rondo.upgrade.plugins.module_utils._fence import (
-    DEFAULT_PATH,
+    FENCE_OPTION,
     LOCK_SECONDS,
-    Fence,
     FenceError,
     Taken,
+    guard,
     locked,
 )
 from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import (
@@ -881,14 +862,7 @@ def main():
             },
             "options": {"type": "str"},
             "master_socket": {"type": "str"},
-            "fence": {
-                "type": "dict",
-                "options": {
-                    "path": {"type": "path", "default": DEFAULT_PATH},
-                    "token": {"type": "int", "required": True, "no_log": False},
-                    "owner": {"type": "str"},
-                },
-            },
+            "fence": FENCE_OPTION,
             "answer_timeout": {"type": "float", "default": 10},
         },
         supports_check_mode=True,
@@ -897,22 +871,11 @@ def main():
     if params["share"] is not None and not 0 <= params["share"] <= 100:
         module.fail_json(msg="share: %d is not between 0 and 100" % params["share"])
 
-    def guard():
-        if params["fence"] is None:
-            return
-        fence = Fence(params["fence"]["path"])
-        trespass = fence.trespass(params["fence"]["token"], params["fence"]["owner"])
-        if trespass:
-            raise FenceError(trespass)
-        if not module.check_mode:
-            with contextlib.suppress(PermissionError):
-                fence.touch()
-
     balancer = Balancer(params["socket"], params["answer_timeout"], params["master_socket"])
     taken = Taken(params["fence"]["path"], params["fence"]["token"]) if params["fence"] else None
     beside = None
     try:
-        beside = Beside(balancer, params, guard, taken, module.check_mode)
+        beside = Beside(balancer, params, guard(params["fence"], module.check_mode), taken, module.check_mode)
         rows, texts = beside.shown(), dict(beside.files.before)
         results = run(beside, params)
     except (HaproxyError, FenceError, BesideError, Refused, Failed) as error:

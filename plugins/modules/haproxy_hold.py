@@ -171,27 +171,8 @@ options:
       - The master's socket (C(haproxy -W -S PATH)). With it a release also reaches requests that an old worker still
         holds after a reload. Without it those wait for their deadline.
     type: str
-  fence:
-    description:
-      - Refuse if another run has claimed the balancer since (see M(rondo.upgrade.haproxy_fence)).
-    type: dict
-    suboptions:
-      path:
-        description: The fence's file.
-        type: path
-        default: /run/rondo-upgrade.fence
-      token:
-        description: This run's token.
-        type: int
-        required: true
-      owner:
-        description: This run's owner. If given, a fence of another owner refuses whatever its token is.
-        type: str
-  answer_timeout:
-    description:
-      - Seconds within which HAProxy has to answer one question in full.
-    type: float
-    default: 10
+extends_documentation_fragment:
+  - rondo.upgrade.balancer
 notes:
   - HAProxy has no level for commands made in Lua; whoever can write to any of its sockets can hold.
   - A reload of HAProxy starts a worker that holds nothing. What the old worker holds waits for the release, which needs
@@ -346,10 +327,10 @@ from urllib.parse import urlsplit
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.rondo.upgrade.plugins.module_utils._fence import (
-    DEFAULT_PATH,
+    FENCE_OPTION,
     LOCK_SECONDS,
-    Fence,
     FenceError,
+    guard,
     locked,
 )
 from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import (
@@ -827,31 +808,13 @@ def main():
             "way": {"type": "str", "choices": ["auto", "lua", "maxconn"], "default": "auto"},
             "state_directory": {"type": "path", "default": "/run"},
             "master_socket": {"type": "str"},
-            "fence": {
-                "type": "dict",
-                "options": {
-                    "path": {"type": "path", "default": DEFAULT_PATH},
-                    "token": {"type": "int", "required": True, "no_log": False},
-                    "owner": {"type": "str"},
-                },
-            },
+            "fence": FENCE_OPTION,
             "answer_timeout": {"type": "float", "default": 10},
         },
         required_if=[("state", "held", ["service", "deadline"]), ("state", "released", ["service"])],
         supports_check_mode=True,
     )
     params = module.params
-
-    def guard():
-        if params["fence"] is None:
-            return
-        fence = Fence(params["fence"]["path"])
-        trespass = fence.trespass(params["fence"]["token"], params["fence"]["owner"])
-        if trespass:
-            raise FenceError(trespass)
-        if not module.check_mode:
-            with contextlib.suppress(PermissionError):
-                fence.touch()
 
     if params["service"] is not None and not re.match(r"[A-Za-z0-9_.-]+\Z", params["service"]):
         module.fail_json(msg="service: %r may have letters, digits, '_', '.' and '-' only" % params["service"])
@@ -861,7 +824,7 @@ def main():
     balancer = Balancer(params["socket"], params["answer_timeout"], params["master_socket"])
     changed, before = False, {}
     try:
-        hold = Hold(balancer, params, guard)
+        hold = Hold(balancer, params, guard(params["fence"], module.check_mode))
         before = {name: status.state for name, status in (hold.statuses or {}).items() if name == params["service"]}
         if params["state"] == "status":
             changed, results = state_status(hold)

@@ -94,28 +94,8 @@ options:
       - The master's socket (C(haproxy -W -S PATH)). With it a drain also waits for sessions that old workers still
         carry after a reload. Without it such sessions are not seen.
     type: str
-  fence:
-    description:
-      - Refuse if another run has claimed the balancer since (see M(rondo.upgrade.haproxy_fence)).
-    type: dict
-    suboptions:
-      path:
-        description: The fence's file.
-        type: path
-        default: /run/rondo-upgrade.fence
-      token:
-        description: This run's token.
-        type: int
-        required: true
-      owner:
-        description: This run's owner. If given, a fence of another owner refuses whatever its token is.
-        type: str
-  answer_timeout:
-    description:
-      - Seconds within which HAProxy has to answer one question in full. While the module waits, HAProxy may be silent
-        for that long (it may be about to reload).
-    type: float
-    default: 10
+extends_documentation_fragment:
+  - rondo.upgrade.balancer
 notes:
   - Two calls on one balancer can't take each other's last usable server; each looks and drains under one lock.
   - Servers that follow another one's health (C(track)) are up when that one is.
@@ -225,16 +205,15 @@ unchecked:
   elements: str
 """
 
-import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.rondo.upgrade.plugins.module_utils._fence import (
-    DEFAULT_PATH,
+    FENCE_OPTION,
     LOCK_SECONDS,
-    Fence,
     FenceError,
     Taken,
+    guard,
     locked,
 )
 from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import (
@@ -384,14 +363,7 @@ def main():
             "force_last": {"type": "bool", "default": False},
             "max_unavailable": {"type": "int"},
             "master_socket": {"type": "str"},
-            "fence": {
-                "type": "dict",
-                "options": {
-                    "path": {"type": "path", "default": DEFAULT_PATH},
-                    "token": {"type": "int", "required": True, "no_log": False},
-                    "owner": {"type": "str"},
-                },
-            },
+            "fence": FENCE_OPTION,
             "answer_timeout": {"type": "float", "default": 10},
         },
         supports_check_mode=True,
@@ -399,19 +371,8 @@ def main():
     params = module.params
     wanted = list(dict.fromkeys((row["backend"], row["name"]) for row in params["servers"]))
 
-    def guard():
-        if params["fence"] is None:
-            return
-        fence = Fence(params["fence"]["path"])
-        trespass = fence.trespass(params["fence"]["token"], params["fence"]["owner"])
-        if trespass:
-            raise FenceError(trespass)
-        if not module.check_mode:
-            with contextlib.suppress(PermissionError):
-                fence.touch()
-
     balancer = Balancer(params["socket"], params["answer_timeout"], params["master_socket"])
-    rotation = Rotation(balancer, wanted, guard)
+    rotation = Rotation(balancer, wanted, guard(params["fence"], module.check_mode))
     taken = Taken(params["fence"]["path"], params["fence"]["token"]) if params["fence"] else None
     try:
         before, after = run(rotation, params, module.check_mode, taken)
