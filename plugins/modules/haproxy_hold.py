@@ -830,14 +830,14 @@ def main():
             changed, results = state_status(hold)
         else:
             with locked(balancer.meeting_place, LOCK_SECONDS):
-                guard()
+                hold.guard()
                 if params["state"] == "held":
                     changed, results = state_held(module, hold, owner)
                 else:
                     changed, results = state_released(module, hold, owner)
             results["at"] = time.time()
             if params["state"] == "held" and params["drain"] and not module.check_mode:
-                results.update(drained(balancer, params, guard))
+                results.update(drained(balancer, params, hold.guard))
     except (HaproxyError, FenceError, HoldError, Failed) as error:
         module.fail_json(msg=str(error), changed=changed)
     except OSError as error:
