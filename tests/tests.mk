@@ -75,7 +75,7 @@ contrast: setup engine  ## The same load over four ways to upgrade; prints the R
 bench-plan: setup  ## How long planning takes for fleets of 10 to 10,000 hosts
 	$(python) tests/benchmarks/plan.py
 
-bench-window: setup  ## The strategy against linear and host_pinned on 20 to 1,000 simulated hosts (about 15 minutes)
+bench-window: setup  ## The strategy against linear and host_pinned on 20 to 1,000 simulated hosts (about 12 minutes)
 	$(python) tests/benchmarks/window.py
 
 bench-methods: setup engine  ## Restart, roll, hold, side_by_side and held_switch: the same service under the same load
