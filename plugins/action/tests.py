@@ -37,8 +37,7 @@ class ActionModule(UpgradeAction):
         cluster = source.cluster()
         suites = self.suites(variables, cluster.services, source.inventory.groups)
         views = {host: variables["hostvars"][host] for host in source.facts}
-        looked = {host: plain(view[SEEN[moment]]) for host, view in views.items() if SEEN[moment] in view}
-        seen = {host: found for host, found in looked.items() if "now" in found}
+        seen = {host: plain(view[SEEN[moment]]) for host, view in views.items() if SEEN[moment] in view}
         with Journal(directory / JOURNAL) as journal:
             baseline = journal.baseline(run) if moment == "after" else None
             jobs = (journal.run(run) or {}) if run is not None else {}

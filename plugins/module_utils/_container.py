@@ -944,13 +944,16 @@ class Engine:
 
 def connect(module: Any) -> Engine:
     """The engine that a module's `docker_host` and `engine_timeout` name; fails the module where there is none."""
+    try:
+        return opened(module.params)
+    except ContainerProblem as problem:
+        return module.fail_json(msg=str(problem), exception=DOCKER_IMPORT_ERROR)  # type: ignore[no-any-return]
+
+
+def opened(params: Mapping[str, Any]) -> Engine:
+    """The same. Raises ContainerProblem where there is none."""
     from ansible.module_utils.basic import missing_required_lib
 
     if DOCKER_IMPORT_ERROR is not None:
-        module.fail_json(
-            msg=missing_required_lib("docker", reason="to talk to the container engine"), exception=DOCKER_IMPORT_ERROR
-        )
-    try:
-        return Engine(module.params["docker_host"], module.params["engine_timeout"])
-    except ContainerProblem as problem:
-        return module.fail_json(msg=str(problem))  # type: ignore[no-any-return]
+        raise ContainerProblem(missing_required_lib("docker", reason="to talk to the container engine"))
+    return Engine(params["docker_host"], params["engine_timeout"])

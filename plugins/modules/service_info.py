@@ -38,7 +38,7 @@ options:
   samples:
     description: How often each endpoint is asked.
     type: int
-    default: 20
+    default: 40
   most_seconds:
     description: Seconds after which an endpoint is asked no further.
     type: float
@@ -183,7 +183,7 @@ logs:
       description: Where the file ended.
       type: dict
     note:
-      description: What is missing, empty if nothing is.
+      description: What is missing and why, empty if nothing is.
       type: str
 """
 
@@ -196,7 +196,8 @@ from ansible.module_utils.urls import open_url
 from ansible_collections.rondo.upgrade.plugins.module_utils._container import (
     ENGINE_ARGUMENTS,
     ENGINE_ERRORS,
-    connect,
+    ContainerProblem,
+    opened,
     told,
 )
 from ansible_collections.rondo.upgrade.plugins.module_utils._health import without_password
@@ -278,9 +279,38 @@ def count_one_file(log: dict, params: dict, since, seconds) -> dict:
         found = position(log["file"])
         note = count_file(log["file"], since, count)
     except OSError as error:
-        return {"rows": [], "position": None, "note": "{0} can't be read ({1})".format(log["file"], error.strerror)}
+        return unread("{0} can't be read ({1})".format(log["file"], error.strerror))
     row = dict(count.to_dict(), name=log["file"], image="", current=True, seconds=seconds)
     return {"rows": [row], "position": found, "note": note}
+
+
+def count_logs(params: dict, earlier: dict, now: float) -> dict:
+    """One that can't be read is a note: what else the host says counts all the same."""
+    engine, without = None, ""
+    try:
+        if any(log["container"] for log in params["logs"]):
+            engine = opened(params)
+    except ContainerProblem as problem:
+        without = str(problem)
+    logs = {}
+    for log in params["logs"]:
+        if log["file"]:
+            since = (earlier.get("logs") or {}).get(log["service"], {}).get("position")
+            seconds = round(now - earlier["now"], 3) if since and earlier.get("now") else None
+            found = count_one_file(log, params, since, seconds)
+        elif engine is None:
+            found = unread(without)
+        else:
+            try:
+                found = count_containers(engine, log, params, earlier.get("now"), now)
+            except ENGINE_ERRORS as problem:
+                found = unread(told(problem))
+        logs[log["service"]] = found
+    return logs
+
+
+def unread(why: str) -> dict:
+    return {"rows": [], "position": None, "note": why}
 
 
 def main() -> None:
@@ -292,7 +322,7 @@ def main() -> None:
                 "default": [],
                 "options": {"url": {"type": "str", "required": True}, "service": {"type": "str", "default": ""}},
             },
-            samples={"type": "int", "default": 20},
+            samples={"type": "int", "default": 40},
             most_seconds={"type": "float", "default": 15},
             timeout={"type": "float", "default": 10},
             validate_certs={"type": "bool", "default": True},
@@ -330,19 +360,7 @@ def main() -> None:
         )
         for each in params["endpoints"]
     ]
-    engine = connect(module) if any(log["container"] for log in params["logs"]) else None
-    logs = {}
-    try:
-        for log in params["logs"]:
-            if log["container"]:
-                logs[log["service"]] = count_containers(engine, log, params, earlier.get("now"), now)
-            else:
-                since = (earlier.get("logs") or {}).get(log["service"], {}).get("position")
-                seconds = round(now - earlier["now"], 3) if since and earlier.get("now") else None
-                logs[log["service"]] = count_one_file(log, params, since, seconds)
-    except ENGINE_ERRORS as problem:
-        module.fail_json(msg=told(problem))
-    module.exit_json(changed=False, now=now, endpoints=endpoints, logs=logs)
+    module.exit_json(changed=False, now=now, endpoints=endpoints, logs=count_logs(params, earlier, now))
 
 
 if __name__ == "__main__":

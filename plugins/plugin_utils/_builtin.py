@@ -10,7 +10,7 @@ the facts of role `observe`.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -86,7 +86,7 @@ def results(
     unfinished: Iterable[str] = (),
 ) -> list[Result]:
     """The suite's results. `seen`: by host what `service_info` returned; `unfinished`: instances whose job is not done,
-    which may still run what they did."""
+    which may still run what they did, and services with a schema step that is not."""
     found: list[Result] = []
     left = set(unfinished)
     for name, instance in cluster.instances.items():
@@ -97,12 +97,13 @@ def results(
         if "logs" in builtin.checks:
             found += _errors(name, instance, seen)
     for host, answers in seen.items():
+        found += _asked(host, answers)
         for answer in answers.get("endpoints", ()):
             found += _endpoint(host, answer, builtin)
     if "balancers" in builtin.checks:
         found += _tables(cluster, facts)
     if "schema" in builtin.checks:
-        found += _schemas(cluster, facts, moment)
+        found += _schemas(cluster, facts, moment, left)
     return found
 
 
@@ -112,6 +113,12 @@ def _result(name: str, service: str, outcome: Outcome, message: str = "", measur
 
 def _outcome(good: bool) -> Outcome:
     return "passed" if good else "failed"
+
+
+def _asked(host: str, answers: Mapping[str, Any]) -> Iterator[Result]:
+    """Without it, the tests that the host could not run would only be gone."""
+    if not answers.get("skipped"):
+        yield _result(f"{host} can be asked", "", _outcome("now" in answers), str(answers.get("msg", "")))
 
 
 def _runs(name: str, instance: Instance, facts: Facts, moment: Moment, unfinished: bool) -> Result:
@@ -145,13 +152,17 @@ def _age(row: Mapping[str, Any], now: float | None) -> float | None:
 
 def _errors(name: str, instance: Instance, seen: Seen) -> Iterator[Result]:
     log = seen.get(instance.host, {}).get("logs", {}).get(instance.service, {})
-    row = next((row for row in log.get("rows", ()) if row["current"]), None)
+    if not log:
+        return
+    title = f"{name} logs no more errors than before"
+    row = next((row for row in log["rows"] if row["current"]), None)
     if row is None:
+        yield _result(title, instance.service, "failed", log["note"] or "nothing runs that logs")
         return
     measured = {"kind": "errors", **{key: row[key] for key in ("errors", "lines", "seconds")}}
     span = f" in {duration(row['seconds'])}" if row["seconds"] else ""
     message = f"{row['errors']} lines of {row['lines']} are errors{span}"
-    yield _result(f"{name} logs no more errors than before", instance.service, "passed", message, measured)
+    yield _result(title, instance.service, "passed", message, measured)
 
 
 def _endpoint(host: str, answer: Mapping[str, Any], builtin: Builtin) -> Iterator[Result]:
@@ -191,14 +202,23 @@ def _tables(cluster: Cluster, facts: Facts) -> Iterator[Result]:
                 yield _result(title, service.name, "passed", some(down), measured)
 
 
-def _schemas(cluster: Cluster, facts: Facts, moment: Moment) -> Iterator[Result]:
+def _schemas(cluster: Cluster, facts: Facts, moment: Moment, unfinished: Collection[str]) -> Iterator[Result]:
+    title = "{}: its schema is where the plan says"
+    told = set()
     for name, code, steps in _cluster.schemas(cluster, facts):
+        told.add(name)
         if steps is None:
             good, message = False, f"its check ended with {code}"
         else:
-            good = moment == "before" or not steps
+            good = moment == "before" or name in unfinished or not steps
             message = f"still to do: {', '.join(steps)}" if steps else "it is at its head"
-        yield _result(f"{name}: its schema is where the plan says", name, _outcome(good), message)
+        yield _result(title.format(name), name, _outcome(good), message)
+    if moment == "after":
+        return
+    # The new version asks, and its image may not be there yet. What it says once it is there is the upgrade's doing.
+    for name, service in cluster.services.items():
+        if service.database.check and name not in told:
+            yield _result(title.format(name), name, "passed", "it is asked after the upgrade")
 
 
 def logged(cluster: Cluster, seen: Seen, moved: Iterable[str] = ()) -> dict[str, Any]:

@@ -16,15 +16,16 @@ _MOST_ROWS = 30
 
 def unfinished(run: Mapping[str, Any], instances: Iterable[str]) -> tuple[list[str], list[str]]:
     """Of a run as the journal has it: those of the instances that may still run what they did, as their job is not done
-    or because a revert has none for them; and services that second copies served."""
+    or because a revert has none for them, and the services with a schema step that is not done; and services that
+    second copies served."""
     jobs = {job["id"]: job for job in run.get("jobs", ())}
     planned_jobs = run.get("plan", {}).get("jobs", ())
     left, moved = [], []
     if run.get("kind") == "revert":
         left += sorted(set(instances) - {planned.get("instance") for planned in planned_jobs})
     for planned in planned_jobs:
-        if planned.get("instance") and jobs.get(planned["id"], {}).get("outcome") != "done":
-            left.append(planned["instance"])
+        if jobs.get(planned["id"], {}).get("outcome") != "done":
+            left.append(planned.get("instance") or planned["service"])
         if planned.get("kind") == "settle":
             moved.append(planned["service"])
     return left, moved

@@ -163,7 +163,10 @@ class _Reader:
             healthy_deadline=health["healthy_deadline"],
             drain_timeout=values["drain_timeout"],
             database=Database(
-                **{step: database[step] for step in ("expand", "migrate", "contract", "offline", "offline_reversible")}
+                **{
+                    key: database[key]
+                    for key in ("expand", "migrate", "contract", "check", "offline", "offline_reversible")
+                }
             ),
             max_failures=allowed(len(hosts), values["max_failures"]),
             estimates=_estimates(values),

@@ -75,12 +75,14 @@ class Instance:
 class Database:
     """Which schema steps a service declares. The commands themselves stay with the hosts: they may hold secrets.
 
-    `offline` needs every instance stopped; `offline_reversible`: the old version still works after it.
+    `check` says what is still to do. `offline` needs every instance stopped; `offline_reversible`: the old version
+    still works after it.
     """
 
     expand: bool = False
     migrate: bool = False
     contract: bool = False
+    check: bool = False
     offline: bool = False
     offline_reversible: bool = False
 

@@ -24,6 +24,8 @@ Class = Literal["unchanged", "fixed", "known failing", "regression", "new", "gon
 
 OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "skipped")
 CLASSES: tuple[Class, ...] = ("regression", "known failing", "gone", "new", "fixed", "unchanged")
+# The worst first. One that was skipped has said nothing.
+_WORST: tuple[Outcome, ...] = ("failed", "passed", "skipped")
 # Of fewer requests the slowest tenth is a matter of luck.
 FEWEST_FOR_P90 = 200
 FEWEST_FOR_MEDIAN = 5
@@ -31,7 +33,7 @@ FEWEST_FOR_MEDIAN = 5
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a test said. `name` is unique in its suite; `service`: the one that it is about, "" for none.
+    """What a test said. `name` is meant to be unique in its suite; `service`: the one that it is about, "" for none.
 
     `measured` is what is judged against the other moment, by its `kind`:
     `latency` (p50, p90 in ms, n), `version` (version), `errors` (errors, lines, seconds), `table` (servers by name).
@@ -58,7 +60,7 @@ class Margin:
 class Margins:
     """`latency` in milliseconds, `errors` in lines."""
 
-    latency: Margin = Margin(2.0, 100.0)
+    latency: Margin = Margin(2.0, 25.0)
     errors: Margin = Margin(2.0, 10.0)
 
 
@@ -90,14 +92,21 @@ def compare(before: Iterable[Result], after: Iterable[Result], margins: Margins 
     """Every test of either moment with its class, regressions first, each class in the order in which they ran.
 
     A test that passed and does not run any more, in a suite that has a new failure, is a regression: a fixture that
-    fails takes its tests along, and has a name that no test had before.
+    fails takes its tests along, and has a name that no test had before. Of tests with one name the worst counts.
     """
-    then = {(result.suite, result.name): result for result in before}
-    now = {(result.suite, result.name): result for result in after}
+    then, now = _by_name(before), _by_name(after)
     changes = [_change(then.get(key), now.get(key), margins) for key in {**then, **now}]
     fallen = {change.suite for change in changes if change.kind == "new" and change.after == "failed"}
     changes = [_taken_along(change) if change.suite in fallen else change for change in changes]
     return sorted(changes, key=lambda change: CLASSES.index(change.kind))
+
+
+def _by_name(results: Iterable[Result]) -> dict[tuple[str, str], Result]:
+    found: dict[tuple[str, str], Result] = {}
+    for result in results:
+        key = (result.suite, result.name)
+        found[key] = min(found.get(key, result), result, key=lambda each: _WORST.index(each.outcome))
+    return found
 
 
 def _change(before: Result | None, after: Result | None, margins: Margins) -> Change:

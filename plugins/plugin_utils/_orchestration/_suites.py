@@ -48,7 +48,7 @@ class Builtin:
     """What the built-in suite looks at. `samples`: requests to each endpoint; `errors`: pattern of an error's line."""
 
     checks: frozenset[str] = frozenset(CHECKS)
-    samples: int = 20
+    samples: int = 40
     errors: str = ERRORS
     margins: Margins = field(default_factory=Margins)
 
@@ -106,12 +106,12 @@ def _factor(value: Any) -> float:
 _BUILTIN = Section(
     {
         **{check: Key(flag, True) for check in CHECKS},
-        "samples": Key(count(5), 20),
+        "samples": Key(count(5), 40),
         "errors": Key(pattern, ERRORS),
         "margins": Section(
             {
                 "latency_factor": Key(_factor, 2.0),
-                "latency_least": Key(duration(), 0.1),
+                "latency_least": Key(duration(), 0.025),
                 "errors_factor": Key(_factor, 2.0),
                 "errors_least": Key(count(), 10),
             }

@@ -92,6 +92,7 @@ def test_nothing_regresses_where_all_is_well() -> None:
         f"web: {VIP} is as fast as before",
         "lb1: the table of web_back is as it was",
         "web: its schema is where the plan says",
+        "web1 can be asked",
     }
 
 
@@ -112,6 +113,44 @@ def test_nothing_regresses_where_all_is_well() -> None:
 def test_each_defect_is_a_regression_of_its_own_name(now: Any, said: Any, names: list[str]) -> None:
     before = results(cluster(), Builtin(), facts("web:1", 2), seen(answer()), "before")
     assert regressions(before, results(cluster(), Builtin(), now, said, "after")) == names
+
+
+def test_a_schema_that_was_not_asked_before_regresses_by_its_name() -> None:
+    """The new version's image is what asks, and is staged later."""
+    unasked = facts("web:1")
+    del unasked["web1"]["observe_schema"]
+    before = results(cluster(), Builtin(), unasked, {}, "before")
+    for code in (4, 1):
+        after = results(cluster(), Builtin(), facts("web:2", code), {}, "after")
+        assert regressions(before, after) == ["web: its schema is where the plan says"]
+    assert regressions(before, results(cluster(), Builtin(), facts("web:2"), {}, "after")) == []
+    # Its contract was not come to: that is the run's to tell.
+    assert regressions(before, results(cluster(), Builtin(), facts("web:2", 4), {}, "after", ["web"])) == []
+    assert not [each for each in results(cluster(), Builtin(), unasked, {}, "after") if "schema" in each.name]
+
+
+@pytest.mark.parametrize("answers", [{"failed": True, "msg": "no room"}, {"unreachable": True, "msg": "no route"}])
+def test_a_host_that_can_not_be_asked_any_more_is_a_regression(answers: dict[str, Any]) -> None:
+    before = results(cluster(), Builtin(), facts("web:1"), seen(answer()), "before")
+    after = results(cluster(), Builtin(), facts("web:2"), {"web1": answers}, "after")
+    [change] = [each for each in compare(before, after) if each.kind == "regression"]
+    assert (change.name, change.message) == ("web1 can be asked", answers["msg"])
+    assert results(cluster(), Builtin(), {}, {"lb1": {"skipped": True}}, "after") == results(
+        cluster(), Builtin(), {}, {}, "after"
+    )
+
+
+def test_a_log_that_can_not_be_read_any_more_is_a_regression() -> None:
+    before = results(cluster(), Builtin(), facts("web:1"), seen(answer()), "before")
+    now = seen(answer())
+    now["web1"]["logs"]["web"] = {"rows": [], "position": None, "note": "the engine does not answer"}
+    [change] = [
+        each
+        for each in compare(before, results(cluster(), Builtin(), facts("web:2"), now, "after"))
+        if each.kind == "regression"
+    ]
+    assert change.name == "web@web1 logs no more errors than before"
+    assert change.message == "the engine does not answer"
 
 
 def test_what_the_run_has_not_come_to_may_be_as_it_was() -> None:

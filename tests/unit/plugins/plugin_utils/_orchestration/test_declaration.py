@@ -151,7 +151,7 @@ def test_every_key_is_read() -> None:
         min_healthy_time=15.0,
         healthy_deadline=90.0,
         drain_timeout=120.0,
-        database=Database(True, True, True),
+        database=Database(True, True, True, check=True),
         max_failures=1,
         estimates={"replace": 7.0, "stage": 3600.0},
         hooks=("site.roles.before", "after"),

@@ -72,6 +72,18 @@ def test_regressions_come_first_and_names_count_within_their_suite() -> None:
     ]
 
 
+def test_of_tests_with_one_name_the_worst_counts() -> None:
+    def told(*outcomes: Any) -> list[Result]:
+        return [Result("smoke", "login", outcome, message=f"run {number}") for number, outcome in enumerate(outcomes)]
+
+    [change] = compare(told("passed", "passed"), told("failed", "passed", "skipped"))
+    assert (change.kind, change.message) == ("regression", "run 0")
+    [change] = compare(told("skipped", "passed"), told("passed", "failed", "failed"))
+    assert (change.kind, change.message) == ("regression", "run 1")
+    [change] = compare(told("passed", "failed"), told("failed", "passed"))
+    assert change.kind == "known failing"
+
+
 results = some.lists(
     some.builds(Result, some.sampled_from("ab"), some.sampled_from("vwxyz"), some.sampled_from(OUTCOMES)), max_size=12
 )
@@ -101,14 +113,15 @@ def latency(samples: list[float]) -> dict[str, Any]:
     return {"kind": "latency", "p50": statistics.median(samples), "p90": tenths[8], "n": len(samples)}
 
 
-@pytest.mark.parametrize("times", [20, 60, 400])
-def test_three_times_slower_is_seen_and_noise_is_not(times: int) -> None:
+@pytest.mark.parametrize("typical", [20, 40, 200])
+@pytest.mark.parametrize("times", [40, 80, 400])
+def test_three_times_slower_is_seen_and_noise_is_not(times: int, typical: int) -> None:
     """Log-normal, as latencies are; a busy machine shifts all of them by half, and gives a few ten times as much."""
     chance = random.Random(7)
     for _unused in range(200):
-        before = [200 * chance.lognormvariate(0, 0.25) for _ in range(times)]
-        noise = [1.5 * 200 * chance.lognormvariate(0, 0.25) * (10 if chance.random() < 0.03 else 1) for _ in before]
-        slow = [3.5 * value for value in before]
+        before = [typical * chance.lognormvariate(0, 0.25) for _ in range(times)]
+        noise = [1.5 * typical * chance.lognormvariate(0, 0.25) * (10 if chance.random() < 0.03 else 1) for _ in before]
+        slow = [3.0 * typical * chance.lognormvariate(0, 0.25) for _ in before]
         assert slower(latency(before), latency(noise), Margins().latency)[0] is False
         assert slower(latency(before), latency(slow), Margins().latency)[0] is True
 
