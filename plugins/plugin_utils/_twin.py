@@ -299,7 +299,8 @@ class _Maker:
         health: dict[str, Any] = {
             "http": f"http://127.0.0.1:{port}{path}",
             "status": self._status(instance),
-            "interval": declared.get("interval", "1s"),
+            # What is only waited for says nothing about the upgrade.
+            "interval": "250ms",
             "timeout": "30s",
             "min_healthy_time": _seconds(min(stays, self.options.healthy_time)),
             "healthy_deadline": _seconds(PATIENCE),
@@ -450,7 +451,7 @@ def _haproxy(backends: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             "    balance roundrobin",
             f"    option httpchk GET {backend['path']}",
             f"    http-check expect rstatus ^({statuses})$",
-            "    default-server inter 3s fastinter 1s downinter 500ms rise 2 fall 3",
+            "    default-server inter 3s fastinter 200ms downinter 200ms rise 2 fall 3",
         )
         for server in backend["servers"]:
             backup = " backup" if server["backup"] else ""

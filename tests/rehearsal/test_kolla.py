@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kolla-Ansible's own multinode inventory, with the sample declaration, rehearsed to its end. Takes some minutes."""
+"""Kolla-Ansible's own multinode inventory, with the sample declaration, rehearsed to its end, and in time."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 3600.0
+# On two cores. A machine that is busy otherwise takes longer.
+MOST_SECONDS = 900.0
 
 
 @pytest.fixture
@@ -43,7 +45,8 @@ def test_kollas_multinode_inventory_is_rehearsed_to_its_end(inventory: Path, tmp
         timeout=PATIENCE,
         check=False,
     )  # fmt: skip
-    print(f"\nthe whole rehearsal took {time.monotonic() - began:.0f} s on {os.cpu_count()} cores")
+    took = time.monotonic() - began
+    print(f"\nthe whole rehearsal took {took:.0f} s on {os.cpu_count()} cores")
     assert done.returncode == 0
     rehearsed = json.loads((tmp_path / "build" / "rehearsal" / "rehearsal.json").read_text(encoding="utf-8"))
     assert rehearsed["verdict"] == "clean"
@@ -51,3 +54,4 @@ def test_kollas_multinode_inventory_is_rehearsed_to_its_end(inventory: Path, tmp
     report = json.loads((tmp_path / "build" / "rehearsal" / "report" / "report.json").read_text(encoding="utf-8"))
     assert len(report["timeline"]) == rehearsed["production"]["jobs"]
     assert {row["outcome"] for row in report["timeline"]} == {"done"}
+    assert took < MOST_SECONDS

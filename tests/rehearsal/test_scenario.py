@@ -1,34 +1,70 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The twin is up and was upgraded; what it looks like, and what was said of it."""
+"""Scenario molecule/rehearsal, copied to another repository as people copy it: it runs there, what its twin looks like
+after the upgrade, what was said of it, and that nothing of it stays behind."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 
-FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "build" / "rehearsal"
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 3600.0
 
 
-def read(name: str) -> Any:
-    return json.loads((FOLDER / name).read_text(encoding="utf-8"))
+class Scenario:
+    """The copy. Only the collection, and this project's own images, are not what others have."""
+
+    def __init__(self, repository: Path) -> None:
+        self.repository = repository
+        self.folder = repository / "ephemeral" / "build" / "rehearsal"
+        shutil.copytree(ROOT / "molecule" / "rehearsal", repository / "molecule" / "rehearsal")
+
+    def molecule(self, *words: str) -> None:
+        environment = {
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
+            "ANSIBLE_HOME": str(self.repository / "home"),
+            "MOLECULE_EPHEMERAL_DIRECTORY": str(self.repository / "ephemeral"),
+            "REHEARSAL_NODE_IMAGE": "rondo/rehearsal:trixie",
+        }
+        command = [str(Path(sys.executable).parent / "molecule"), *words, "--scenario-name", "rehearsal"]
+        subprocess.run(command, cwd=self.repository, env=environment, check=True, timeout=PATIENCE)
+
+    def read(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def twin() -> Any:
-    return read("twin.json")
+def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
+    images = [sys.executable, str(ROOT / "tools" / "images.py"), "rehearsal", "web-1", "web-2"]
+    subprocess.run(images, check=True, timeout=PATIENCE)
+    made = Scenario(tmp_path_factory.mktemp("repository"))
+    try:
+        made.molecule("test", "--destroy", "never")
+        yield made
+    finally:
+        made.molecule("destroy")
 
 
 @pytest.fixture(scope="module")
-def rehearsed() -> Any:
-    return read("rehearsal.json")
+def twin(scenario: Scenario) -> Any:
+    return scenario.read("twin.json")
+
+
+@pytest.fixture(scope="module")
+def rehearsed(scenario: Scenario) -> Any:
+    return scenario.read("rehearsal.json")
 
 
 def test_the_rehearsal_is_clean_and_lost_no_request(rehearsed: Any) -> None:
@@ -37,9 +73,9 @@ def test_the_rehearsal_is_clean_and_lost_no_request(rehearsed: Any) -> None:
     assert rehearsed["measured"]["requests"]["sent"] > 100
 
 
-def test_the_twin_is_smaller_and_its_shape_is_the_same(twin: Any, rehearsed: Any) -> None:
+def test_the_twin_is_smaller_and_its_shape_is_the_same(scenario: Scenario, rehearsed: Any) -> None:
     assert rehearsed["twin"]["nodes"] == ["db1", "db2", "db3", "web01", "web05", "web09", "lb1", "lb2"]
-    zones = {host: row["zone"] for host, row in read("hosts.yml")["all"]["hosts"].items() if "zone" in row}
+    zones = {host: row["zone"] for host, row in scenario.read("hosts.yml")["all"]["hosts"].items() if "zone" in row}
     assert zones == {"web01": "a", "web05": "b", "web09": "c"}
     assert rehearsed["production"]["jobs"] == 19
     assert [row["budget_reason"] for row in rehearsed["production"]["services"]] == [
@@ -48,8 +84,8 @@ def test_the_twin_is_smaller_and_its_shape_is_the_same(twin: Any, rehearsed: Any
     ]
 
 
-def test_every_instance_of_the_twin_was_replaced_in_order(twin: Any) -> None:
-    report = read("report/report.json")
+def test_every_instance_of_the_twin_was_replaced_in_order(scenario: Scenario, twin: Any) -> None:
+    report = scenario.read("report/report.json")
     ended = {row["id"]: (row["began"], row["ended"], row["outcome"]) for row in report["timeline"]}
     assert {outcome for _began, _ended, outcome in ended.values()} == {"done"}
     instances = [name for name in ended if name.startswith("replace ")]
@@ -89,3 +125,11 @@ def test_balancers_know_the_declared_servers(twin: Any) -> None:
             "web05",
             "web09",
         ]
+
+
+def test_nothing_stays_behind(scenario: Scenario, twin: Any) -> None:
+    """The last of them: it takes the twin down."""
+    scenario.molecule("destroy")
+    engine = docker.from_env()
+    label = {"label": f"rondo.upgrade.rehearsal={twin['name']}"}
+    assert not engine.containers.list(all=True, filters=label) and not engine.networks.list(filters=label)
