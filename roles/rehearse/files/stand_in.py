@@ -42,6 +42,11 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        # HAProxy's checks end by a reset: in its log that would be errors of the service.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
 
 if __name__ == "__main__":
     # Asked to stop, it stops: the drain has seen to its sessions.
