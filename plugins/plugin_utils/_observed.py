@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ansible_collections.rondo.upgrade.plugins.module_utils._hold import BYTES_PER_REQUEST, maxconn_danger
+from ansible_collections.rondo.upgrade.plugins.module_utils._hold import maxconn_danger
 
 from ._orchestration._model import BESIDE, Cluster, SecondCopy, Service, Spare, Traffic
 
@@ -88,9 +88,9 @@ def _rooms(service: Service, tables: Mapping[str, Mapping[str, Any]]) -> Iterato
             if frontend["maxconn"]:
                 room = frontend["maxconn"] - frontend["connections"]
                 yield _usable(room), f"maxconn of frontend {name} on {balancer}"
-        yield _usable(HOLD_MEMORY / BYTES_PER_REQUEST), f"hold_max_memory on {balancer}"
+        yield _usable(HOLD_MEMORY / service.hold.bytes_per_request), f"hold_max_memory on {balancer}"
         if table["memory_room"] is not None:
-            yield _usable(table["memory_room"] / BYTES_PER_REQUEST), f"memory of {balancer}"
+            yield _usable(table["memory_room"] / service.hold.bytes_per_request), f"memory of {balancer}"
 
 
 def _usable(room: float) -> int:

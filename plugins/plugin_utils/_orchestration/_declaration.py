@@ -154,7 +154,12 @@ class _Reader:
             version_skew=values["version_skew"],
             active_passive=values["active_passive"],
             method=values["method"],
-            hold=Hold(*(values["hold"][name] for name in ("deadline", "on_deadline", "timeouts"))),
+            hold=Hold(
+                *(
+                    values["hold"][name]
+                    for name in ("deadline", "on_deadline", "timeouts", "bytes_per_request", "force")
+                )
+            ),
             side_by_side=self._side_by_side(values, hosts),
             takes_balancer=self._takes_balancer(values, hosts),
             backends=tuple(backends),

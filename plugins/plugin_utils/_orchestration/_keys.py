@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.rondo.upgrade.plugins.module_utils._hold import BYTES_PER_REQUEST
+
 from ._model import METHODS
 from ._sizes import sizes_of
 from ._spec import (
@@ -122,6 +124,8 @@ HOLD = Section(
         "deadline": Key(duration(positive=True)),
         "on_deadline": Key(one_of("release", "reject"), "release"),
         "timeouts": Key(durations, {}),
+        "bytes_per_request": Key(size, BYTES_PER_REQUEST),
+        "force": Key(flag, False),
     }
 )
 SIDE_BY_SIDE = Section(

@@ -41,21 +41,18 @@ UNSEEN = InstanceState()
 @dataclass(frozen=True, slots=True)
 class Pause:
     """A hold as predicted: for `seconds`, as `source` says, and until `deadline` at the latest. `most`: what it comes
-    to if it lasts that long. `timeout` is the smallest on the way, `room` how many waiting requests fit."""
+    to if it lasts that long, `expected` if it lasts as long as predicted. `timeout` is the smallest on the way, `room`
+    how many waiting requests fit."""
 
     seconds: float
     source: str
     deadline: float
     most: Prediction
+    expected: Prediction
     timeout: float
     timeout_name: str
     room: int
     room_name: str
-
-    @property
-    def expected(self) -> Prediction:
-        """What it comes to if it lasts as long as predicted."""
-        return predict(self.most.rate, self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ class Choice:
     """The method and its reason; `rejected` says why not the others, `turns` what would change the choice.
 
     Without a method the service can't be upgraded as it stands: `needs` is then a sentence that says what would make it
-    possible ("" otherwise). `pause` is set where requests are held.
+    possible ("" otherwise). `pause` is set where requests are held; `forced` is what speaks against that (hold.force).
     """
 
     method: Method | None
@@ -72,11 +69,13 @@ class Choice:
     needs: str = ""
     turns: str = ""
     pause: Pause | None = None
+    forced: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """`needs`: what would make it fit; `until`: until when it does."""
+    """`needs`: what would make it fit; `until`: until when it does. With a `pause` it can be done though it does not
+    fit."""
 
     fits: bool
     why: str
@@ -145,6 +144,9 @@ def _declared(service: Service, method: Method, checks: Mapping[Method, Callable
     obeyed = method == "roll" and service.version_skew and service.max_unavailable and not service.database.offline
     if verdict.fits or obeyed:
         return Choice(method, f"declared; {verdict.why}", turns=verdict.until, pause=verdict.pause)
+    if verdict.pause and service.hold.force:
+        why = f"declared, and forced (hold.force) although {verdict.why}"
+        return Choice(method, why, pause=verdict.pause, forced=verdict.why)
     reason = f"{method} is declared, but {verdict.why}"
     return Choice(None, reason, ((method, verdict.why),), f"To make it possible, {verdict.needs}.")
 
@@ -271,16 +273,19 @@ def _fits(service: Service, state: State, pause: float, what: str, source: str) 
     name, timeout = min(timeouts.items(), key=lambda pair: (pair[1], pair[0]))
     least = service.hold.deadline or max(pause * MARGIN, 1.0)
     wanted = [least] if service.hold.deadline else [max(least, AMPLE), least]
-    sums = [predict(traffic.rate, seconds) for seconds in wanted]
+    sums = [predict(traffic.rate, seconds, service.hold.bytes_per_request) for seconds in wanted]
     fitting = (one for one in sums if one.longest_wait <= timeout and one.waiting <= traffic.room)
     most = next(fitting, sums[-1])
     deadline = most.seconds
+    expected = predict(traffic.rate, pause, service.hold.bytes_per_request)
+    held = Pause(pause, source, deadline, most, expected, timeout, name, traffic.room, traffic.room_name)
     numbers = f"{show_duration(pause)} for the {what} (deadline {show_duration(deadline)}"
     if deadline < pause:
         return _Verdict(
             False,
             f"requests would wait {numbers}), so the hold would end before the new version is there",
             f"raise hold.deadline, best to {show_duration(pause * MARGIN)}",
+            pause=held,
         )
     numbers += f", after which the last has waited {show_duration(most.longest_wait)})"
     if most.longest_wait > timeout:
@@ -288,6 +293,7 @@ def _fits(service: Service, state: State, pause: float, what: str, source: str) 
             False,
             f"requests would wait {numbers}, longer than the smallest timeout of {show_duration(timeout)} ({name})",
             f"raise the timeouts on the way to {show_duration(most.longest_wait)}",
+            pause=held,
         )
     arriving = f"{most.waiting} requests would arrive until then ({traffic.rate:g} per second)"
     limit = f" ({traffic.room_name})" if traffic.room_name else ""
@@ -296,6 +302,7 @@ def _fits(service: Service, state: State, pause: float, what: str, source: str) 
             False,
             f"requests would wait {numbers}; {arriving}, and only {traffic.room} fit{limit}",
             f"make room for {most.waiting} waiting requests at the balancers",
+            pause=held,
         )
     longest = service.hold.deadline or (timeout - (most.longest_wait - deadline)) / MARGIN
     until = f"above a pause of {show_duration(longest)}"
@@ -306,7 +313,7 @@ def _fits(service: Service, state: State, pause: float, what: str, source: str) 
         f"requests wait {numbers}, within the smallest timeout of {show_duration(timeout)} ({name}); {arriving}, and "
         f"{traffic.room} fit{limit}",
         until=f"{until} they could not wait",
-        pause=Pause(pause, source, deadline, most, timeout, name, traffic.room, traffic.room_name),
+        pause=held,
     )
 
 

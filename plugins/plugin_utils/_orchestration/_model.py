@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ansible_collections.rondo.upgrade.plugins.module_utils._hold import BYTES_PER_REQUEST
+
 ArtifactKind = Literal["container", "packages", "host_image"]
 JobKind = Literal["expand", "switch", "replace", "settle", "migrate", "contract"]
 Method = Literal["roll", "hold", "side_by_side", "held_switch"]
@@ -89,11 +91,14 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """How requests may be held. `deadline` is None where the planner computes it; `timeouts` are the clients' own."""
+    """How requests may be held. `deadline` is None where the planner computes it; `timeouts` are the clients' own.
+    `force`: hold although the arithmetic says no."""
 
     deadline: float | None = None
     on_deadline: Literal["release", "reject"] = "release"
     timeouts: Mapping[str, float] = field(default_factory=dict)
+    bytes_per_request: int = BYTES_PER_REQUEST
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)

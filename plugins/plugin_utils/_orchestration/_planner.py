@@ -112,6 +112,7 @@ class Plan:
                 self.state,
                 unestimated=self._unestimated(),
                 methods={name: choice.method for name, choice in self.choices.items()},
+                forced={name: choice.forced for name, choice in self.choices.items()},
             ),
             "notes": [*self.state.notes, *self._own_notes()],
             "done": [i.name for i in _instances(self.cluster) if not needs_replacing(i, self.state)],

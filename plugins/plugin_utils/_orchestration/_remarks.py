@@ -22,18 +22,21 @@ def risks(
     *,
     unestimated: Collection[str] = (),
     methods: Mapping[str, Method | None] | None = None,
+    forced: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Sentences on the services that have something to do, in the declaration's order.
 
     `unestimated` holds the ids of the jobs whose seconds are nobody's estimate but the built-in default; `methods` are
-    the services'.
+    the services', and `forced` what speaks against a hold that is done all the same.
     """
     sentences: list[str] = []
     for service in cluster.services.values():
         pending = [each for each in service.instances if not state.instances.get(each.name, UNSEEN).current]
         if pending:
             alone = len(service.instances) == 1 and (methods or {}).get(service.name) not in COPYING
-            found = _of_service(service, pending, state, alone=alone)
+            found = [*_of_service(service, pending, state, alone=alone)]
+            if against := (forced or {}).get(service.name):
+                found.insert(0, f"held by force (hold.force): {against}.")
             sentences.extend(f"{service.name}: {risk}" for risk in found)
     if unestimated:
         what = "1 job has" if len(unestimated) == 1 else f"{len(unestimated)} jobs have"

@@ -139,6 +139,8 @@ def _hold(service: Service, pause: Pause, state: State) -> dict[str, Any]:
         "deadline": round(pause.deadline, 3),
         "on_deadline": service.hold.on_deadline,
         "timeouts": dict(service.hold.timeouts),
+        "bytes_per_request": service.hold.bytes_per_request,
+        "force": service.hold.force,
         "pause": round(pause.seconds, 3),
         "rate": pause.most.rate,
         "waiting": expected.waiting,

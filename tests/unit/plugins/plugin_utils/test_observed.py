@@ -78,6 +78,9 @@ def test_memory_bounds_what_fits() -> None:
     found = traffic_of(table(), {**table(), "memory_room": 2_100_000})
     assert found is not None
     assert (found.room, found.room_name) == (90, "memory of lb2")
+    found = traffic_of(table(), {**table(), "memory_room": 2_100_000}, hold={"bytes_per_request": "42kB"})
+    assert found is not None
+    assert (found.room, found.room_name) == (45, "memory of lb2")
 
 
 def test_where_the_configuration_does_not_tell_any_frontend_may_lead_there() -> None:

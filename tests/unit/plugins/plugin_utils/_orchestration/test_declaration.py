@@ -76,7 +76,13 @@ def test_every_key_is_read() -> None:
         "active_passive": True,
         "arity": "1+2n",
         "method": "side_by_side",
-        "hold": {"deadline": "30s", "on_deadline": "reject", "timeouts": {"the clients": "1m"}},
+        "hold": {
+            "deadline": "30s",
+            "on_deadline": "reject",
+            "timeouts": {"the clients": "1m"},
+            "bytes_per_request": "40kB",
+            "force": True,
+        },
         "side_by_side": {
             "ports": "15000-15009",
             "hosts": "spares",
@@ -144,7 +150,7 @@ def test_every_key_is_read() -> None:
         bake_time=300.0,
         active_passive=True,
         method="side_by_side",
-        hold=Hold(30.0, "reject", {"the clients": 60.0}),
+        hold=Hold(30.0, "reject", {"the clients": 60.0}, 40_000, force=True),
         side_by_side=SideBySide((15000, 15009), ("s1", "s2", "s3"), 300_000_000, (10, 100), 5.0, 0.005, 120.0, "/v3"),
         backends=("internal", "public"),
         health=("http", "tcp", "command"),

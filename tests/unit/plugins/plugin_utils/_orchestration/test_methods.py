@@ -311,6 +311,46 @@ def test_a_deadline_is_ample_where_that_fits(declared: float | None, traffic: Tr
     assert found.pause.deadline == deadline
 
 
+@pytest.mark.parametrize(
+    ("method", "keys", "against"),
+    [
+        (
+            "hold",
+            {**BACKENDS, "hold": Hold(6.0, force=True)},
+            "requests would wait 7 s for the replacement (deadline 6 s), so the hold would end before the new version "
+            "is there",
+        ),
+        (
+            "held_switch",
+            {**COPY, "hold": Hold(timeouts={"the clients": 2.0}, force=True)},
+            "requests would wait 2 s for the switch (deadline 4 s, after which the last has waited 4.1 s), longer than "
+            "the smallest timeout of 2 s (the clients)",
+        ),
+    ],
+)
+def test_who_forces_it_holds_although_a_number_is_in_the_way(method: str, keys: dict[str, Any], against: str) -> None:
+    found = choice(1, FITS, 7.0, method=method, **keys)
+    assert found.method == method
+    assert found.reason == f"declared, and forced (hold.force) although {against}"
+    assert found.forced == against
+    assert found.pause is not None
+    unforced = {**keys, "hold": replace(keys["hold"], force=False)}
+    assert choice(1, FITS, 7.0, method=method, **unforced).method is None
+
+
+def test_force_helps_neither_the_unknown_nor_auto() -> None:
+    forced = Hold(6.0, force=True)
+    assert choice(1, FITS, 7.0, hold=forced, **BACKENDS).method is None
+    assert choice(1, None, 7.0, method="hold", hold=forced, **BACKENDS).method is None
+    assert choice(1, replace(FITS, unfit="lb1 can't"), 7.0, method="hold", hold=forced, **BACKENDS).method is None
+
+
+def test_what_a_request_takes_is_reckoned_with_as_declared() -> None:
+    found = choice(1, FITS, 7.0, hold=Hold(bytes_per_request=40_000), **BACKENDS).pause
+    assert found is not None
+    assert (found.expected.memory, found.most.memory) == (140 * 40_000, 280 * 40_000)
+
+
 def test_what_would_change_the_choice() -> None:
     assert choice(3).turns == "with 1 instances or fewer it could not be rolled, nor with version_skew: false"
     assert choice(1, FITS, 7.0, **BACKENDS).turns == (

@@ -127,7 +127,9 @@ def fleets_of_methods(draw: st.DrawFn) -> tuple[Cluster, State]:
                 version_skew=skew,
                 canary=service.canary if skew else 0,
                 hold=Hold(
-                    draw(st.sampled_from([None, None, 5.0, 60.0])), timeouts=draw(st.sampled_from([{}, {"c": 20.0}]))
+                    draw(st.sampled_from([None, None, 5.0, 60.0])),
+                    timeouts=draw(st.sampled_from([{}, {"c": 20.0}])),
+                    bytes_per_request=draw(st.sampled_from([21_000, 90_000])),
                 ),
                 side_by_side=draw(
                     st.sampled_from([None, SideBySide((15000, 15001)), SideBySide((15000, 15009), memory=900)])

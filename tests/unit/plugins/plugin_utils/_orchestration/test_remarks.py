@@ -33,6 +33,12 @@ def running(count: int, image: str, **keys: Any) -> dict[str, InstanceState]:
     return {f"web@h{index}": InstanceState(image, **keys) for index in range(count)}
 
 
+def test_a_hold_that_is_forced_comes_first() -> None:
+    told = risks(cluster("a", health=()), QUIET, forced={"web": "it takes too long", "db": "unheard of"})
+    assert told[0] == "web: held by force (hold.force): it takes too long."
+    assert not any("unheard of" in risk for risk in told)
+
+
 def test_nothing_to_say() -> None:
     state = State(running(4, "web:1"), tested=frozenset({("web", "web:1", "web:2")}))
     assert risks(cluster(failure_domain="zone"), state) == []

@@ -105,6 +105,8 @@ def test_hold_is_one_job() -> None:
         "hold": {
             "deadline": 46.0,
             "on_deadline": "release",
+            "bytes_per_request": 21000,
+            "force": False,
             "timeouts": {},
             "pause": 23.0,
             "rate": 20,
