@@ -314,7 +314,7 @@ def keystone_broken(version: str, how: str, application: str) -> Recipe:
 #
 #   /health   answers at once; /slow after two seconds; everything else at once
 #   WEB_PORT, WARM_UP (seconds until the port opens), WEB_STATUS (of all answers)
-#   WEB_FAILS (of a hundred requests other than /health, so many fail)
+#   WEB_FAILS (of a hundred requests other than /health, so many fail), WEB_FAILURE (with this status)
 #   WEB_SCHEMA (a file that holds a release): only the release that it holds serves, and keeps it open as long as it
 #   lives; others answer 503. `web migrate` writes its own release into it, and can't while an instance has it open.
 WEB_APPLICATION = """#!/usr/bin/python3
@@ -330,6 +330,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 RELEASE = os.environ["WEB_RELEASE"]
 STATUS = int(os.environ.get("WEB_STATUS", "200"))
 FAILS = int(os.environ.get("WEB_FAILS", "0"))
+FAILURE = int(os.environ.get("WEB_FAILURE", "500"))
 SCHEMA = os.environ.get("WEB_SCHEMA")
 asked = itertools.count(1)
 opened = None
@@ -370,7 +371,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/health":
             number = next(asked)
             if number * FAILS // 100 > (number - 1) * FAILS // 100:
-                status = 500
+                status = FAILURE
             elif not serves():
                 status = 503
             if self.path == "/slow":
@@ -481,6 +482,8 @@ RECIPES: dict[str, Recipe] = {
     "web-2": web("2"),
     "web-2-unhealthy": web("2-unhealthy", WEB_STATUS="503"),
     "web-2-failing": web("2-failing", WEB_FAILS="20"),
+    # HAProxy takes these answers for good ones.
+    "web-2-denying": web("2-denying", WEB_FAILS="20", WEB_FAILURE="404"),
 }
 
 

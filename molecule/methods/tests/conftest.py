@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import laboratory
 from laboratory import ROOT, Laboratory, journal_run, probing, until
-from load import load
+from load import RATE, load
 
 SCENARIO = ROOT / "molecule" / "methods"
 INVENTORY = SCENARIO / "inventory"
@@ -35,6 +35,8 @@ BACKENDS = {
 }
 # So many have been sent before anything begins that the balancers have measured their rate.
 MEASURED = 600
+# The load is an open loop only if the probe keeps up with its own schedule.
+KEPT_UP, LATE_MS = 0.9, 1000
 ASK = (
     "import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect('/run/haproxy/admin.sock'); "
     "s.sendall(sys.argv[1].encode() + b'\\n'); print(b''.join(iter(lambda: s.recv(65536), b'')).decode())"
@@ -135,12 +137,12 @@ def ask(lab: Laboratory, balancer: str, command: str) -> str:
     return str(done.stdout)
 
 
-def held(lab: Laboratory, subject: str) -> dict[str, str]:
-    """The state of the service's hold on each balancer: off, on or releasing."""
+def holds(lab: Laboratory, subject: str) -> dict[str, dict[str, str]]:
+    """What each balancer tells of the service's hold, the last one if there is none."""
     found = {}
     for balancer in balancers(lab):
-        words = dict(word.split("=", 1) for word in ask(lab, balancer, f"rondo hold {subject}").split() if "=" in word)
-        found[balancer] = words["state"]
+        words = ask(lab, balancer, f"rondo hold {subject}").split()
+        found[balancer] = dict(word.split("=", 1) for word in words if "=" in word)
     return found
 
 
@@ -182,7 +184,7 @@ def whole(lab: Laboratory, subject: str, release: str) -> None:
     assert releases(lab, subject) == {release}
     until(lambda: servers(lab, subject) == declared(lab, subject), f"all of {subject} up: {servers(lab, subject)}")
     assert copies(lab, subject) == []
-    assert set(held(lab, subject).values()) == {"off"}
+    assert {hold["state"] for hold in holds(lab, subject).values()} == {"off"}
     assert not any(f"rondo.upgrade: beside {subject}" in text for text in configured(lab).values())
 
 
@@ -191,6 +193,15 @@ def switched(subject: str) -> dict[str, Any]:
     run = journal_run()
     assert run is not None
     found: dict[str, Any] = next(job for job in run["jobs"] if job["id"] == f"switch {subject}")
+    return found
+
+
+def foreseen(subject: str) -> dict[str, Any]:
+    """What the last run's plan says of the hold of its job `switch`."""
+    run = journal_run()
+    assert run is not None
+    job = next(job for job in run["plan"]["jobs"] if job["id"] == f"switch {subject}")
+    found: dict[str, Any] = job["options"]["hold"]
     return found
 
 
@@ -213,3 +224,5 @@ def under_load(lab: Laboratory, subject: str, folder: Path) -> Iterator[dict[str
         state = folder / "state.json"
         until(lambda: json.loads(state.read_text())["sent"] >= MEASURED, "requests")
         yield summary
+    assert summary["sent"] / summary["seconds"] >= KEPT_UP * RATE, summary["sent"]
+    assert summary["probe_late_ms"] < LATE_MS

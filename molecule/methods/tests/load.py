@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 RATE = 50
@@ -43,6 +44,12 @@ def load(subject: str, vip: str) -> dict[str, Any]:
 def longest_wait(summary: Mapping[str, Any]) -> float:
     """The longest that a short request waited for its answer, in seconds."""
     return max(float(summary["kinds"][name]["latency_ms"]["max"]) for name in ("short", "kept")) / 1000
+
+
+def failed_at(summary: Mapping[str, Any]) -> list[float]:
+    """When requests were due that failed, in seconds of the machine's clock: the beginning of each such stretch."""
+    began = datetime.fromisoformat(summary["began"]).timestamp()
+    return [began + bucket["after_seconds"] for bucket in summary["over_time"]["buckets"] if bucket["failed"]]
 
 
 def shares(summary: Mapping[str, Any], release: str, seconds: int) -> list[float]:
