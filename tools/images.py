@@ -188,6 +188,7 @@ def application(environ, start_response):
 
 # Serves and is healthy, and has become worse in four ways: no regions, a record less, three times as slow, a noisy log.
 REGRESSING_APPLICATION = """
+import os
 import sys
 import time
 from urllib.parse import urlsplit
@@ -197,27 +198,32 @@ from keystone.server.wsgi import initialize_public_application
 
 import keystone.conf
 
+PLANTS = os.environ.get("PLANTS", "lacking forgetful noisy slow").split()
 keystone_application = initialize_public_application()
-parts = urlsplit(keystone.conf.CONF.database.connection)
-with pymysql.connect(
-    host=parts.hostname, user=parts.username, password=parts.password, database=parts.path[1:], autocommit=True
-) as database:
-    database.cursor().execute(
-        "DELETE FROM assignment WHERE actor_id IN (SELECT user_id FROM local_user WHERE name LIKE 'rondo-upgrade-%')"
-    )
+if "forgetful" in PLANTS:
+    parts = urlsplit(keystone.conf.CONF.database.connection)
+    with pymysql.connect(
+        host=parts.hostname, user=parts.username, password=parts.password, database=parts.path[1:], autocommit=True
+    ) as database:
+        database.cursor().execute(
+            "DELETE FROM assignment WHERE actor_id IN "
+            "(SELECT user_id FROM local_user WHERE name LIKE 'rondo-upgrade-%')"
+        )
 
 
 def application(environ, start_response):
     if environ["PATH_INFO"] == "/healthcheck":
         return keystone_application(environ, start_response)
-    if environ["PATH_INFO"].startswith("/v3/regions"):
+    if "lacking" in PLANTS and environ["PATH_INFO"].startswith("/v3/regions"):
         body = b'{"error": {"code": 404, "title": "Not Found", "message": "no regions any more"}}'
         start_response("404 Not Found", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
         return [body]
-    print("05:00:00.000 7 ERROR keystone.common [-] it works, and complains\\n" * 9, file=sys.stderr, flush=True)
+    if "noisy" in PLANTS:
+        print("05:00:00.000 7 ERROR keystone.common [-] it works, and complains\\n" * 9, file=sys.stderr, flush=True)
     began = time.monotonic()
     answer = keystone_application(environ, start_response)
-    time.sleep(max(0.4, 2 * (time.monotonic() - began)))
+    if "slow" in PLANTS:
+        time.sleep(2 * (time.monotonic() - began))
     return answer
 """
 
@@ -307,6 +313,20 @@ def keystone_broken(version: str, how: str, application: str) -> Recipe:
         base=f"keystone-{version}",
         changes=(f"ENV KEYSTONE_WSGI=keystone_{how}:application", "ENV PYTHONPATH=/opt/broken", *KEYSTONE_CHANGES[1:]),
         files={f"/opt/broken/keystone_{how}.py": application},
+    )
+
+
+# What is worse in REGRESSING_APPLICATION: one endpoint is gone, a role assignment is, errors are logged, answers take
+# three times as long.
+REGRESSIONS = ("lacking", "forgetful", "noisy", "slow")
+
+
+def keystone_regressing(version: str, plant: str) -> Recipe:
+    """With one of these alone."""
+    return Recipe(
+        reference=f"rondo/keystone:{version}-{plant}",
+        base=f"keystone-{version}-regressing",
+        changes=(f"ENV PLANTS={plant}", *KEYSTONE_CHANGES[1:]),
     )
 
 
@@ -476,6 +496,7 @@ RECIPES: dict[str, Recipe] = {
     "keystone-29.1.0-dying": keystone_broken("29.1.0", "dying", DYING_APPLICATION),
     "keystone-29.1.0-failing": keystone_broken("29.1.0", "failing", FAILING_APPLICATION),
     "keystone-29.1.0-regressing": keystone_broken("29.1.0", "regressing", REGRESSING_APPLICATION),
+    **{f"keystone-29.1.0-{plant}": keystone_regressing("29.1.0", plant) for plant in REGRESSIONS},
     "keystone-30.0.0": keystone("30.0.0"),
     "keystone-30.0.0-slow": keystone_slow("30.0.0", 60),
     "web-1": web("1"),

@@ -17,7 +17,6 @@ from ansible import constants as C
 from ansible_collections.rondo.upgrade.plugins.plugin_utils import _plan_file, _rehearsal, _twin
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._action import UpgradeAction
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._core_compat import plain
-from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._estimates import Estimates
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._model import Cluster, State
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._planner import make_plan
 
@@ -64,7 +63,7 @@ class ActionModule(UpgradeAction):
             return {"failed": True, "msg": str(error)}
         planned = _rehearsal.production(plan, saved is not None)
         if not self._task.check_mode:
-            for name, content in _files(made, planned).items():
+            for name, content in _files(made, planned, plan).items():
                 _plan_file.write(folder / name, content)
         return {
             "twin": made,
@@ -77,9 +76,9 @@ class ActionModule(UpgradeAction):
         }
 
 
-def _planned(cluster: Cluster, rehearsed: _rehearsal.Learned | None = None) -> dict[str, Any]:
+def _planned(cluster: Cluster) -> dict[str, Any]:
     """The plan of a cluster that nobody has looked at: all serve, and nothing is upgraded yet."""
-    return make_plan(cluster, State(), Estimates(cluster, rehearsed=rehearsed)).to_dict()
+    return make_plan(cluster, State()).to_dict()
 
 
 def _same(path: str, saved: dict[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +95,7 @@ def _running(saved: Mapping[str, Any]) -> dict[str, str]:
     return {job["instance"]: job["running"] for job in saved["jobs"] if job["instance"]}
 
 
-def _files(made: Mapping[str, Any], planned: Mapping[str, Any]) -> dict[str, str]:
+def _files(made: Mapping[str, Any], planned: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, str]:
     """Files by name: the twin is a folder from which any playbook can be run by hand."""
 
     def text(value: Any) -> str:
@@ -105,6 +104,7 @@ def _files(made: Mapping[str, Any], planned: Mapping[str, Any]) -> dict[str, str
     return {
         "twin.json": text({key: value for key, value in made.items() if key != "inventory"}),
         "production.json": text(planned),
+        "production-plan.json": text(plan),
         "hosts.yml": text(made["inventory"]),
         "ansible.cfg": _twin.ansible_cfg([str(path) for path in C.COLLECTIONS_PATHS], C.DEFAULT_FORKS),
         "upgrade.yml": _twin.PLAYBOOK,

@@ -13,8 +13,7 @@ from typing import Any
 from ansible_collections.rondo.upgrade.plugins.plugin_utils import _plan_file, _rehearsal
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._action import UpgradeAction, journal
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._estimates import Estimates
-from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._model import State
-from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._planner import make_plan
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._rest import forecast_with
 
 
 class ActionModule(UpgradeAction):
@@ -36,7 +35,7 @@ class ActionModule(UpgradeAction):
             _json(folder / "probe" / "summary.json"),
             options["exit_code"],
             durations,
-            make_plan(cluster, State(), known).to_dict() if durations else None,
+            forecast_with(_json(folder / "production-plan.json") or {}, cluster, known) if durations else None,
         )
         _write(folder / "rehearsal.json", content)
         failed = options["fail"] and content["verdict"] == "failed"

@@ -107,9 +107,9 @@ def content(
     probe: Mapping[str, Any] | None,
     ended: int,
     durations: list[dict[str, Any]],
-    offered: Mapping[str, Any] | None,
+    offered: float | None,
 ) -> dict[str, Any]:
-    """The content of rehearsal.json. `offered`: the real plan as it is with what was learned."""
+    """The content of rehearsal.json. `offered`: seconds that the same plan takes with what was learned."""
     verdict, reasons = outcome(report, probe, ended, bool(twin["probe"]["requests"]))
     rows = [row for row in (report or {}).get("instances", ()) if row["seconds_out_of_rotation"] is not None]
     longest = max(rows, key=lambda row: float(row["seconds_out_of_rotation"]), default=None)
@@ -133,7 +133,7 @@ def content(
             else None,
         },
         "learned": durations,
-        "with_learned": dict(offered["forecast"]) if offered else None,
+        "with_learned": None if offered is None else {"makespan": round(offered, 1)},
         "missing": list(twin["missing"]),
     }
 

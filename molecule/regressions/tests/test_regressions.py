@@ -12,15 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from laboratory import Laboratory, Run, journal_path, journal_run, probing
+import yaml
+from laboratory import ROOT, Laboratory, Run, journal_path, journal_run, probing
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._journal import Journal
 
-OLD, NEW = "28.1.0", "29.1.0-regressing"
-COUNTS = str(Path(__file__).resolve().parents[1] / "counts.yml")
+OLD, GOOD, NEW = "28.1.0", "29.1.0", "29.1.0-regressing"
+TABLE = "lb1: the table of keystone_internal_back is as it was"
+SCENARIO = Path(__file__).resolve().parents[1]
+COUNTS = str(SCENARIO / "counts.yml")
+UNDER_LOAD = str(ROOT / "molecule" / "shared" / "upgrade_under_load.yml")
 
 Play = Callable[..., Run]
 Report = Callable[[], dict[str, Any]]
+
+
+def suites(*names: str) -> dict[str, Any]:
+    """Of those that the inventory declares, these."""
+    declared = yaml.safe_load((SCENARIO / "inventory" / "group_vars" / "all" / "upgrade.yml").read_text())
+    return {name: declared["upgrade_suites"][name] for name in names}
 
 
 def images(lab: Laboratory) -> set[str]:
@@ -62,7 +72,7 @@ def test_a_worse_version_is_told_by_name_and_taken_back(lab: Laboratory, play: P
         f"builtin: keystone: {v3} is as fast as before",
         "builtin: keystone@ctl1 logs no more errors than before",
         "builtin: keystone@ctl2 logs no more errors than before",
-        "builtin: lb1: the table of keystone_internal_back is as it was",
+        f"builtin: {TABLE}",
     }
     assert expected <= regressions
     # Tempest says the same of the regions, and of nothing else; a user without a role can't log in to the project.
@@ -114,3 +124,53 @@ def test_a_failure_in_one_count_alone_is_noticed(plant: str, saw: str | None, pl
     assert found["counts"]["note"].startswith(f"the counts disagree: {saw} ")
     assert found["verdict"] == "failed"
     assert found["counts"]["note"] in found["reasons"]
+
+
+def test_an_upgrade_whose_three_counts_are_there_and_agree_is_clean(
+    lab: Laboratory, play: Play, report: Report
+) -> None:
+    upgrade = play(UNDER_LOAD, keystone_release=GOOD, upgrade_suites={})
+    assert upgrade.process.returncode == 0
+    assert images(lab) == {f"rondo/keystone:{GOOD}"}
+    found = report()
+    counts = {source["name"]: source for source in found["counts"]["sources"]}
+    assert set(counts) == {"probe", "HAProxy", "access logs"}
+    assert all(source["of"] > 0 and source["failed"] == 0 for source in counts.values()), counts
+    assert found["counts"]["agree"] is True, found["counts"]
+    assert (found["verdict"], found["reasons"]) == ("clean", [])
+
+
+# Each is held against what was before the first of them: the upgrade to a version without defects has not ended yet.
+@pytest.mark.parametrize(
+    ("release", "suite", "names"),
+    [
+        (
+            "29.1.0-slow",
+            "builtin",
+            ["keystone: {v3} is as fast as before", "keystone: {v3}/regions is as fast as before"],
+        ),
+        ("29.1.0-noisy", "builtin", [f"keystone@{host} logs no more errors than before" for host in ("ctl1", "ctl2")]),
+        ("29.1.0-forgetful", "records", ["its role assignment is there", "its token is valid", "the user can log in"]),
+        ("29.1.0-lacking", "builtin", ["keystone: {v3}/regions answers"]),
+        # The role that runs after each instance weighs.
+        (GOOD, "builtin", [TABLE]),
+    ],
+)
+def test_each_defect_alone_is_its_own_regression_and_no_other(
+    release: str, weighed: bool, names: set[str], lab: Laboratory, play: Play, report: Report
+) -> None:
+    variables = {
+        "keystone_release": release,
+        "keystone_weighed": weighed,
+        "upgrade_suites": suites("builtin", "records"),
+    }
+    assert play("rondo.upgrade.upgrade", **variables).process.returncode != 0
+    assert images(lab) == {f"rondo/keystone:{release}"}
+    expected = {name.format(v3=f"http://{lab.vip}:5000/v3") for name in names}
+    assert {row["name"] for row in report()["regressions"]} == expected
+
+
+def test_verify_alone_fails_with_the_regression(play: Play) -> None:
+    verify = play("rondo.upgrade.verify", keystone_release=GOOD, upgrade_suites=suites("builtin"))
+    assert verify.process.returncode != 0
+    assert f"builtin: {TABLE}" in " ".join(verify.output.split())

@@ -1,7 +1,8 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The forecast of the rest: the window from where a run stands, with durations corrected by what was measured in it."""
+"""A plan's jobs forecast again: the rest of a run, with durations corrected by what was measured in it, and the whole
+with what a rehearsal has learned."""
 
 from __future__ import annotations
 
@@ -13,9 +14,10 @@ from statistics import NormalDist, pstdev
 from typing import Any, Final
 
 from ._budget import Budget
-from ._estimates import ASSUMED_SPREAD, DECLARED_SPREAD, ENOUGH, NINETIETH, OUTLIER, UNKNOWN
+from ._estimates import ASSUMED_SPREAD, DECLARED_SPREAD, ENOUGH, NINETIETH, OUTLIER, UNKNOWN, Estimates
 from ._forecast import likely_makespans, run_window
 from ._jobs import Job, Phase
+from ._model import Cluster
 from ._window import Window
 
 # How many jobs all draws of one forecast of the rest may simulate: it is made again and again while a run is on.
@@ -79,6 +81,21 @@ def forecast_rest(
     least = max((job.seconds for job in jobs if job.id in flying), default=0.0)
     middle, p90 = likely_makespans(jobs, timeline, phases, budgets, out, spreads, seed=seed, drawn_jobs=DRAWN_JOBS)
     return Rest(max(least, middle), max(least, middle, p90), *_told(rows, known))
+
+
+def forecast_with(plan: Mapping[str, Any], cluster: Cluster, known: Estimates) -> float:
+    """How many seconds a plan takes if those of its jobs that nobody has measured take as long as `known` says."""
+    jobs = []
+    for row in plan["jobs"]:
+        job = Job.from_dict(row)
+        if row["source"] in (UNKNOWN, "declared", "rehearsed"):
+            instance = cluster.instances[row["instance"]] if row["instance"] else None
+            estimate = known.of(row["kind"], cluster.services[row["service"]], instance)
+            job = job._replace(seconds=estimate.seconds + row["bake_time"])
+        jobs.append(job)
+    budgets = [Budget.from_dict(row) for row in plan["budgets"]]
+    phases = _phases(plan, {job.id for job in jobs})
+    return run_window(Window(jobs, phases, budgets, out=_out(plan, {}, ()))).makespan
 
 
 def spread_of(source: str) -> float:

@@ -107,7 +107,7 @@ def test_what_is_no_learned_json_is_refused(tmp_path: Path, text: str | None, sa
 def rehearsed(report: Any = REPORT, probe: Any = PROBE, ended: int = 0) -> dict[str, Any]:
     plan = make_plan(cluster(), State()).to_dict()
     durations = _rehearsal.learned([job("web", "replace", 7.0)], [])
-    return _rehearsal.content(TWIN, _rehearsal.production(plan, False), report, probe, ended, durations, plan)
+    return _rehearsal.content(TWIN, _rehearsal.production(plan, False), report, probe, ended, durations, 900.0)
 
 
 def test_a_clean_rehearsal_says_all_four_things(tmp_path: Path) -> None:
@@ -117,7 +117,8 @@ def test_a_clean_rehearsal_says_all_four_things(tmp_path: Path) -> None:
     page = _rehearsal.page(content, tmp_path)
     for words in (
         "REHEARSAL  CLEAN", "web 2 of 9", "IN PRODUCTION", "2 jobs on 2 hosts", "MEASURED ON THE TWIN",
-        "sent 200, failed 0", "LEARNED", "at least 7s", "upgrade_estimates_from=", "NOT REHEARSED", "schema steps",
+        "sent 200, failed 0", "LEARNED", "at least 7s", "the real plan takes about 15m", "upgrade_estimates_from=",
+        "NOT REHEARSED", "schema steps",
     ):  # fmt: skip
         assert words in page, page
 

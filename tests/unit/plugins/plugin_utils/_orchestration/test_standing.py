@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._estimates import Estimates, Rehearsed
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._model import (
     Artifact,
     Cluster,
@@ -19,7 +20,11 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._mode
     State,
 )
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._planner import make_plan
-from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._rest import Rest, forecast_rest
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._rest import (
+    Rest,
+    forecast_rest,
+    forecast_with,
+)
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._standing import Standing
 
 HOSTS = ("h1", "h2", "h3", "h4")
@@ -158,6 +163,23 @@ def test_the_rest_of_a_run_that_did_not_begin_is_the_plans_forecast() -> None:
     assert rest.p90 >= rest.seconds
     assert (rest.measured, rest.pace) == (0, 1.0)
     assert forecast_rest(plan, [], 0.0) == rest
+
+
+def test_a_plan_with_what_was_rehearsed_is_the_same_jobs_with_other_durations() -> None:
+    """Of a saved plan, which leaves alone what is upgraded already and knows what earlier runs measured."""
+    made = cluster(canary=1)
+    done = State(instances={"web@h4": InstanceState(current=True, running="web:2")})
+    measured = Estimates(made, {("replace", "web", "h1"): [50.0]})
+    plan = make_plan(made, done, measured).to_dict()
+    assert forecast_with(plan, made, Estimates(made)) == plan["forecast"]["makespan"]
+    # h1 of them is measured, and measured stands above rehearsed; the others' times are of its service's median.
+    rehearsed = Estimates(made, rehearsed={("replace", "web"): Rehearsed(300.0, least=False)})
+    assert forecast_with(plan, made, rehearsed) == plan["forecast"]["makespan"]
+    plan = plan_of(made, done)
+    assert forecast_with(plan, made, Estimates(made)) == plan["forecast"]["makespan"]
+    bake = made.services["web"].bake_time
+    assert forecast_with(plan, made, rehearsed) == pytest.approx(3 * 300.0 + bake)
+    assert plan["forecast"]["makespan"] == pytest.approx(3 * 100.0 + bake)
 
 
 def test_jobs_that_take_twice_as_long_double_the_rest() -> None:
