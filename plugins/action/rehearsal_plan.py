@@ -32,6 +32,7 @@ class ActionModule(UpgradeAction):
         "plan": {"type": "str"},
         "services": {"type": "dict", "default": {}},
         "own_images": {"type": "dict", "default": {}},
+        "stood_in": {"type": "dict", "default": {}},
     }
 
     def act(self, options: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
@@ -57,6 +58,7 @@ class ActionModule(UpgradeAction):
                     running=_running(saved) if saved is not None else None,
                     needs=plain(options["services"]),
                     own=plain(options["own_images"]),
+                    stood_in=plain(options["stood_in"]),
                 ),
             )
         except _twin.TwinError as error:

@@ -58,6 +58,11 @@ options:
       - Services whose own images are known to serve, by name, as C(images.json) has them. All others get a stand-in.
     type: dict
     default: {}
+  stood_in:
+    description:
+      - Why services whose own images were tried have a stand-in nevertheless, by name, as C(images.json) has it.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do. Files are not written then.

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from ._cluster import ROOT, Source
 from ._orchestration._model import Cluster, Instance, Service
@@ -51,7 +51,8 @@ class Options:
     the most that an instance has to stay healthy. `methods`: the real plan's, by service; None where none fits.
     `running`: what instances run, where a saved plan says it. `needs`: what services need so that their own images
     serve: the image `before`, `environment`, `volumes`; `own`: those of which that is proven, each with the same keys
-    and the image `after`. `docker_host`: the engine, where it is not the environment's.
+    and the image `after`; `stood_in`: why others have a stand-in. `docker_host`: the engine, where it is not the
+    environment's.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Options:
     running: Mapping[str, str] | None = None
     needs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stood_in: Mapping[str, str] = field(default_factory=dict)
 
 
 class TwinError(ValueError):
@@ -150,7 +152,6 @@ class _Maker:
 
     def _container_row(self, instance: Instance) -> dict[str, Any]:
         own = self.options.own.get(instance.service, {})
-        health = urlsplit(str(self._health(instance).get("http") or ""))
         return {
             "name": self._container_name(instance),
             "node": self._node_name(instance.host),
@@ -161,7 +162,7 @@ class _Maker:
                 "STAND_IN_SERVICE": instance.service,
                 "STAND_IN_HOST": self.names[instance.host],
                 "STAND_IN_PORT": str(self.ports[instance.name]),
-                "STAND_IN_PATH": health.path or "/",
+                "STAND_IN_PATH": self._url(instance).path or "/",
                 "STAND_IN_STATUS": str(self._status(instance)[0]),
                 **{str(key): str(value) for key, value in (own.get("environment") or {}).items()},
             },
@@ -221,7 +222,7 @@ class _Maker:
             "name": backend,
             "service": service.name,
             "port": self.frontends[backend],
-            "path": urlsplit(str(self._health(first).get("http") or "")).path or "/",
+            "path": self._url(first).path or "/",
             "status": self._status(first),
             "servers": [
                 {
@@ -254,6 +255,9 @@ class _Maker:
 
     def _health(self, instance: Instance) -> Mapping[str, Any]:
         return self._view(instance).get("health") or {}
+
+    def _url(self, instance: Instance) -> SplitResult:
+        return urlsplit(str(self._health(instance).get("http") or ""))
 
     def _status(self, instance: Instance) -> list[int]:
         return [int(status) for status in self._health(instance).get("status") or [200]]
@@ -293,7 +297,7 @@ class _Maker:
     def _twins_health(self, instance: Instance, service: Service) -> dict[str, Any]:
         declared = self._health(instance)
         port = self.ports[instance.name]
-        parts = urlsplit(str(declared.get("http") or ""))
+        parts = self._url(instance)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         stays = service.min_healthy_time if instance.min_healthy_time is None else instance.min_healthy_time
         health: dict[str, Any] = {
@@ -369,6 +373,10 @@ class _Maker:
         of = self._told
         if stood_in := [s.name for s in services if s.name not in self.options.own]:
             yield f"the services' own programs: a stand-in served for {some(stood_in, 20)}"
+        for why in dict.fromkeys(self.options.stood_in.values()):
+            yield f"own images, {why}: of {of(self.options.stood_in.get(s.name) == why for s in services)}"
+        if not self.options.own:
+            yield "the count of access logs: stand-ins write none"
         for what, kind in (("packages", "packages"), ("host images", "host_image")):
             if names := of(service.instances[0].artifact.kind == kind for service in services):
                 yield f"the installation of {what}: a stand-in's container was replaced for {names}"
@@ -378,6 +386,10 @@ class _Maker:
             yield f"health commands, which run on the hosts: for {names}"
         if names := of("tcp" in s.health and "http" not in s.health for s in services):
             yield f"health checks of ports: the twin asks by HTTP, for {names}"
+        if names := of(any(self._url(each).scheme == "https" for each in s.instances) for s in services):
+            yield f"TLS: the twin's health checks are HTTP's, for {names}"
+        if names := of({"endpoints", "access_log"} & self._view(s.instances[0]).keys() for s in services):
+            yield f"endpoints and access_log, which are production's: for {names}"
         if names := of(self._strict(s) and s.name not in self.options.own for s in services):
             yield f"what an answer must contain (health.body, json, headers, method): for {names}"
         if names := of(s.hooks for s in services):

@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,8 +42,10 @@ READY = "/etc/haproxy/rehearsal.ready"
 BALANCE = (
     f"until [ -e {READY} ]; do sleep 0.1; done; mkdir -p /run/haproxy; exec haproxy -W -db -S /run/haproxy/master.sock"
 )
-# So long may an own image take until it answers, before a stand-in is taken instead.
+# So long may an own image take until it answers, and all of them together until they are fetched, before a stand-in is
+# taken instead.
 TRIAL = 60.0
+FETCHING = 120.0
 ASK = """
 import sys, urllib.error, urllib.request
 try:
@@ -82,16 +85,24 @@ class Twin:
 
     def images(self, policy: str) -> None:
         self.base = self._base()
-        candidates = self.made["candidates"] if policy != "none" else []
+        candidates = self.made["candidates"]
+        if policy == "pull":
+            self._fetch([one[when] for one in candidates for when in ("after", "before") if one[when]])
         with ThreadPoolExecutor(max_workers=3) as pool:
-            found = [row for row in pool.map(lambda one: self._tried(one, policy == "pull"), candidates) if row]
-        content = {row.pop("service"): row for row in found}
+            found = list(pool.map(lambda one: self._tried(one, policy), candidates))
+        tried = [(one["service"], row) for one, row in zip(candidates, found, strict=True)]
+        content = {
+            "own": {service: row for service, row in tried if not isinstance(row, str)},
+            "stood_in": {service: why for service, why in tried if isinstance(why, str)},
+        }
         (self.folder / "images.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
-    def _tried(self, one: Mapping[str, Any], pull: bool) -> dict[str, Any] | None:
-        """What a service's containers are made of, if its own image serves; None: it gets a stand-in."""
-        if not self._has(one["after"], pull):
-            return None
+    def _tried(self, one: Mapping[str, Any], policy: str) -> dict[str, Any] | str:
+        """What a service's containers are made of, if its own image serves; else why it gets a stand-in."""
+        if policy == "none":
+            return "not tried"
+        if not self._has(one["after"]):
+            return "not on the engine" if policy == "present" else f"not to be had within {FETCHING:.0f} s"
         # A name of its own, and no label of other content: what is left of a trial goes with the twin.
         name = f"{self.name}-trial-{one['service']}"
         node = self.engine.containers.create(
@@ -106,24 +117,35 @@ class Twin:
             try:
                 container.start()
                 if not self._serves(container, node, one):
-                    return None
+                    return "no answer to the health check"
             finally:
                 gone(container)
         except APIError:
-            return None
+            return "not to be started"
         finally:
             gone(node)
-        before = {"before": one["before"]} if one["before"] and self._has(one["before"], pull) else {}
-        return {**{key: one[key] for key in ("service", "after", "environment", "volumes")}, **before}
+        before = {"before": one["before"]} if one["before"] and self._has(one["before"]) else {}
+        return {**{key: one[key] for key in ("after", "environment", "volumes")}, **before}
 
-    def _has(self, reference: str, pull: bool) -> bool:
+    def _fetch(self, references: Sequence[str]) -> None:
+        def pull(reference: str) -> None:
+            with contextlib.suppress(DockerException, RequestException):
+                self.engine.images.pull(reference)
+
+        # A registry that does not answer is not waited for: such a thread ends with this program.
+        pulls = [
+            Thread(target=pull, args=(one,), daemon=True) for one in dict.fromkeys(references) if not self._has(one)
+        ]
+        for each in pulls:
+            each.start()
+        deadline = time.monotonic() + FETCHING
+        for each in pulls:
+            each.join(max(0.0, deadline - time.monotonic()))
+
+    def _has(self, reference: str) -> bool:
         with contextlib.suppress(ImageNotFound):
             self.engine.images.get(reference)
             return True
-        if pull:
-            with contextlib.suppress(DockerException, RequestException):
-                self.engine.images.pull(reference)
-                return True
         return False
 
     def _serves(self, container: Any, node: Any, one: Mapping[str, Any]) -> bool:
@@ -385,7 +407,7 @@ def main() -> int:
     parser.add_argument("pid", type=int, nargs="?", default=0)
     parser.add_argument("--docker-host", default=None)
     parser.add_argument("--node-image", default="")
-    parser.add_argument("--images", choices=("present", "pull", "none"), default="present")
+    parser.add_argument("--images", choices=("present", "pull", "none"), default="pull")
     options = parser.parse_args()
     if options.word == "keep":
         background()

@@ -100,7 +100,8 @@ def test_no_host_of_the_inventory_is_reached_and_no_command_or_role_is_run() -> 
 
 def test_what_is_left_out_is_said() -> None:
     haproxy = {"artifact": {"packages": ["haproxy"], "version": "3.0"}, "hosts": "front", "health": {"command": "true"}}
-    said = "\n".join(made({"web": WEB, "haproxy": haproxy}, fleet={"upgrade_vip": "192.0.2.9"})["missing"])
+    web = {**WEB, "endpoints": ["http://192.0.2.9/"]}
+    said = "\n".join(made({"web": web, "haproxy": haproxy}, fleet={"upgrade_vip": "192.0.2.9"})["missing"])
     for words in (
         "a stand-in served for web, haproxy",
         "installation of packages: a stand-in's container was replaced for haproxy",
@@ -111,6 +112,9 @@ def test_what_is_left_out_is_said() -> None:
         "a balancer goes out with haproxy",
         "cut to 2 s in the twin, for web",
         "the address that the balancers share",
+        "the count of access logs",
+        "TLS: the twin's health checks are HTTP's, for web",
+        "endpoints and access_log, which are production's: for web",
     ):
         assert words in said
 
@@ -165,6 +169,11 @@ def test_a_service_whose_own_image_serves_runs_it() -> None:
     spec = result["inventory"]["all"]["vars"]["upgrade_services"]["web"]
     assert spec["artifact"]["image"] == "registry.example/web:2" and spec["health"]["body"] == "OK"
     assert not any("stand-in served" in sentence for sentence in result["missing"])
+
+
+def test_why_an_own_image_did_not_serve_is_said() -> None:
+    said = made({"web": WEB}, stood_in={"web": "no answer to the health check"})["missing"]
+    assert "own images, no answer to the health check: of web" in said
 
 
 def test_candidates_are_tried_as_they_are_needed() -> None:
