@@ -55,6 +55,8 @@ class ActionModule(ActionBase):
         result.update(changed=any(row.get("changed") for row in results), results=results)
         if warnings := [f"{row['host']}: {line}" for row in results for line in row.pop("warnings", None) or []]:
             result["warnings"] = warnings
+        if diffs := [_named(row["host"], row["diff"]) for row in results if isinstance(row.get("diff"), dict)]:
+            result["diff"] = diffs
         if bad:
             result.update(failed=True, msg="; ".join(bad))
         return result
@@ -96,6 +98,11 @@ def _ended(child: int, pipe: int) -> dict[str, Any]:
     except ValueError:
         return {"failed": True, "msg": "its process ended without a result"}
     return answer
+
+
+def _named(host: str, diff: Mapping[str, Any]) -> dict[str, Any]:
+    """A difference with its host's name above it."""
+    return {**diff, **{key: f"{host} {diff.get(key, '')}".rstrip() for key in ("before_header", "after_header")}}
 
 
 def _failed(row: Mapping[str, Any]) -> bool:

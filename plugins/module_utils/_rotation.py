@@ -77,24 +77,32 @@ def no_room(servers, wanted, most):
 class Rotation:
     """The wanted servers of one balancer on their way out of rotation or back into it.
 
-    `guard` is called before each change and raises if this run may change nothing any more.
+    `guard` is called before each change and raises if this run may change nothing any more, `meanwhile` after each look
+    while it waits. `now` and `clock` give seconds: one to measure with, and those since the epoch.
+
+    Afterwards `out_at` says when the first server left the rotation, and `up_at` since when all are up (seconds since
+    the epoch); None where that did not happen.
     """
 
-    def __init__(self, balancer, wanted, guard=lambda: None, now=time.monotonic, sleep=time.sleep):
+    def __init__(self, balancer, wanted, guard=lambda: None, now=time.monotonic, sleep=time.sleep, clock=time.time):
         self.balancer = balancer
         self.wanted = wanted
         self.guard = guard
         self.now = now
         self.sleep = sleep
+        self.clock = clock
+        self.meanwhile = lambda: None
         self.began = now()
         self.servers = {}
         self.changed = False
         self.closed = dict.fromkeys(wanted, 0)
         self.left_in_old_workers = 0
         self.in_old_workers = {}
-        self.restored = 0
+        self.restored = []
         self.unchecked = []
         self.forgotten = set()
+        self.out_at = None
+        self.up_at = None
 
     def patiently(self, question):
         """Ask; a HAProxy that does not answer may be about to reload, so it is asked again for a while."""
@@ -123,22 +131,30 @@ class Rotation:
         self.balancer.change(*("set server %s %s" % (label(key), word) for word in words))
         self.changed = True
 
+    def forgot(self, taken):
+        """Those of the servers that this run had taken out which HAProxy has forgotten since, in a reload."""
+        return [key for key in sorted(taken) if key in self.servers and not self.servers[key].forced_out]
+
     def put_right(self, taken):
-        """Take out again what this run had taken out, and what HAProxy has forgotten since."""
-        for server in [server for key, server in sorted(self.servers.items()) if key in taken]:
-            if server.forced_out:
-                continue
-            if server.key in self.wanted:
-                self.forgotten.add(server.key)
-            elif not last_usable(self.servers, {server.key}):
-                self.command(server.key, "state maint")
-                self.restored += 1
+        """Take out again what was forgotten, except what the run has come for."""
+        for key in self.forgot(taken):
+            if key in self.wanted:
+                self.forgotten.add(key)
+            elif not last_usable(self.servers, {key}):
+                self.command(key, "state maint")
+                self.restore(key)
                 self.servers = self.patiently(self.balancer.servers)
+
+    def restore(self, key):
+        if label(key) not in self.restored:
+            self.restored.append(label(key))
 
     def take_out(self, word):
         """Bring all that are not so yet into `word` (drain or maint); one in maint counts as drained."""
         for server in self.look():
             if not (server.admin & FORCED_MAINT if word == "maint" else server.forced_out):
+                if self.out_at is None and not server.forced_out:
+                    self.out_at = self.clock()
                 self.command(server.key, "state " + word)
 
     def drain(self, timeout, close, after):
@@ -185,7 +201,7 @@ class Rotation:
             rows = self.look()
             for server in rows:
                 if not server.forced_out:
-                    self.restored += 1
+                    self.restore(server.key)
                     self.command(server.key, "state drain")
             busy = any(server.sessions or not server.forced_out for server in rows) or bool(self.old_sessions())
             quiet = 0 if busy else quiet + 1
@@ -193,6 +209,7 @@ class Rotation:
                 return True
             if self.now() >= deadline:
                 return False
+            self.meanwhile()
             self.sleep(POLL_SECONDS)
 
     def close(self, after):
@@ -258,9 +275,11 @@ class Rotation:
                     before = (now if key in returned else now - server.lastchg, server.chkdown)
                 stretches[key] = before
             if all(key in stretches and now - stretches[key][0] >= min_healthy_time for key in proving):
+                self.up_at = self.clock() - now + max((stretches[key][0] for key in proving), default=now)
                 return True
             if any((stretches[key][0] if key in stretches else now) > deadline for key in proving):
                 return False
+            self.meanwhile()
             self.sleep(POLL_SECONDS)
 
     def not_healthy(self, returned, timeout, min_healthy_time):

@@ -18,9 +18,9 @@ description:
     alone HAProxy takes a server for up before any check.
   - Refuses to take the last usable server of a backend away. Finds all wrong names before it changes anything.
   - Changes HAProxy's running state only. A reload of HAProxy forgets it unless a server state file is configured; a
-    drain that is forgotten while the module waits is put right and counted in RV(restored).
+    drain that is forgotten while the module waits is put right and named in RV(restored).
   - With O(fence) the balancer's host also keeps which servers the run has taken out, and each later call of that run
-    first puts right what HAProxy has forgotten since.
+    puts right what HAProxy has forgotten since, first of all and while it waits.
   - Tested with HAProxy 2.6 and 3.0.
 options:
   socket:
@@ -176,10 +176,21 @@ left_in_old_workers:
   returned: success
   type: int
 restored:
-  description: How often a server was found in rotation that this run had taken out, for example after a reload of
-    HAProxy, and was put right.
+  description: Servers, as BACKEND/NAME, that were found in rotation though this run had taken them out, for example
+    after a reload of HAProxy, and were put right. A warning names them, too.
   returned: success
-  type: int
+  type: list
+  elements: str
+  sample: [keystone_internal_back/ctl1]
+out_at:
+  description: When this call took the first of the servers out of rotation, in seconds since the epoch by the
+    balancer's clock; none where all were out.
+  returned: success
+  type: float
+up_at:
+  description: With O(state=ready), since when all of them are up, in seconds since the epoch by the balancer's clock.
+  returned: success
+  type: float
 down:
   description:
     - Other servers of the same backends that serve nobody now, and that this run has not taken out.
@@ -283,8 +294,25 @@ def waits_for_room(rotation, params):
     return last_usable(rotation.servers, wanted) or no_room(rotation.servers, wanted, most)
 
 
+def mindful(rotation, taken):
+    """What puts right, while a call waits, what HAProxy forgets of the run's other servers."""
+
+    def ask():
+        others = taken.out - set(rotation.wanted)
+        if not rotation.forgot(others):
+            return
+        # Seen again under the lock: another call of this run may be about to bring them back.
+        with locked(rotation.balancer.meeting_place, LOCK_SECONDS):
+            rotation.look()
+            rotation.put_right(taken.out - set(rotation.wanted))
+
+    return ask
+
+
 def run(rotation, params, check_mode, taken=None):
     """Do what the parameters ask. Returns the status before and after, by server."""
+    if taken is not None:
+        rotation.meanwhile = mindful(rotation, taken)
     deadline = rotation.now() + params["timeout"]
     while True:
         with locked(rotation.balancer.meeting_place, LOCK_SECONDS):
@@ -381,6 +409,8 @@ def main():
     unchecked = [label(key) for key in rotation.unchecked]
     if unchecked:
         module.warn("HAProxy does not check %s: returned without proof" % ", ".join(unchecked))
+    if rotation.restored:
+        module.warn("HAProxy had forgotten that %s was taken out; it was put right" % ", ".join(rotation.restored))
     module.exit_json(
         changed=rotation.changed,
         servers=[
@@ -398,6 +428,8 @@ def main():
         closed_sessions=sum(rotation.closed.values()),
         left_in_old_workers=rotation.left_in_old_workers,
         restored=rotation.restored,
+        out_at=rotation.out_at,
+        up_at=rotation.up_at,
         down=others_down(rotation, taken),
         unchecked=unchecked,
         diff={

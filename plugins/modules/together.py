@@ -49,9 +49,8 @@ attributes:
     description: As the module itself.
     support: full
   diff_mode:
-    description: The hosts' differences are in their RV(results).
-    support: partial
-    details: They are not shown by themselves.
+    description: As the module itself. Each host's difference is shown under its name.
+    support: full
 """
 
 EXAMPLES = r"""

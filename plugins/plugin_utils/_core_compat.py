@@ -43,9 +43,10 @@ JOB = "upgrade_job"
 # another takes its place.
 ENDING = 8
 
-# What they do takes a moment, and then they wait.
+# What they do takes a moment, and then they wait; `together` for processes of its own.
 WAITING = frozenset(
     [
+        "rondo.upgrade.together",
         "rondo.upgrade.haproxy_server",
         "rondo.upgrade.health_check",
         *add_internal_fqcns(("wait_for", "wait_for_connection")),

@@ -32,9 +32,9 @@ description:
     host, as their tasks are to see them; by default the plan's own. C(upgrade_journal) is the journal's path, and
     C(upgrade_run) the run's number in it (by default that of C(localhost)); without them no other terminal reaches
     the window.
-  - C(forks) bounds the tasks that work. A task that does little more than wait (M(rondo.upgrade.haproxy_server),
-    M(rondo.upgrade.health_check), M(ansible.builtin.wait_for), M(ansible.builtin.wait_for_connection)) takes no place
-    of them.
+  - C(forks) bounds the tasks that work. A task that does little more than wait (M(rondo.upgrade.together),
+    M(rondo.upgrade.haproxy_server), M(rondo.upgrade.health_check), M(ansible.builtin.wait_for),
+    M(ansible.builtin.wait_for_connection)) takes no place of them.
   - C(upgrade_probe_state) is the live state file of a probe. When more of its requests failed since the play began than
     C(upgrade_max_failed_requests) allows (a number or a percentage, default 0), nothing new begins.
   - When more jobs failed than the plan permits, nothing new begins, what is in flight finishes, and the jobs that

@@ -118,7 +118,7 @@ def test_a_drain_sees_old_workers_and_puts_right_what_a_reload_forgot(lab: Lab) 
     lab.applications["ctl1"].gate.set()
     result = lab.end(draining)
     assert slow.result(120) == (200, "ctl1")
-    assert result["restored"] >= 1
+    assert set(result["restored"]) <= {f"{INTERNAL}/ctl1", f"{EXTERNAL}/ctl1"} and result["restored"]
     assert result["closed_sessions"] == 0
     assert lab.status(INTERNAL, "ctl1") == lab.status(EXTERNAL, "ctl1") == "MAINT"
 
@@ -141,23 +141,44 @@ def test_what_a_reload_forgot_is_put_right_by_the_runs_next_call(lab: Lab) -> No
     lab.reload()
     wait_for(lab, lab.all_up, "all servers up in the new worker")
     next_call = lab.module("haproxy_server", servers=lab.rows("ctl2"), state="ready", fence=fence)
-    assert next_call["restored"] == 2
+    assert next_call["restored"] == [f"{EXTERNAL}/ctl1", f"{INTERNAL}/ctl1"]
+    assert "it was put right" in next_call["warnings"][0]
     assert lab.status(INTERNAL, "ctl1") == lab.status(EXTERNAL, "ctl1") == "MAINT"
 
     lab.reload()
     wait_for(lab, lab.all_up, "all servers up in the new worker")
     returned = lab.module("haproxy_server", servers=lab.rows("ctl1"), state="ready", fence=fence)
-    assert returned["changed"] and returned["restored"] == 0
+    assert returned["changed"] and returned["restored"] == []
     assert lab.all_up()
     again = lab.module("haproxy_server", servers=lab.rows("ctl2"), state="ready", fence=fence)
-    assert not again["changed"] and again["restored"] == 0
+    assert not again["changed"] and again["restored"] == []
 
     lab.module("haproxy_server", servers=lab.rows("ctl1"), state="drained", fence=fence)
     lab.reload()
     wait_for(lab, lab.all_up, "all servers up in the new worker")
     other = lab.module("haproxy_server", servers=lab.rows("ctl2"), state="ready", fence={**fence, "token": 4})
-    assert other["restored"] == 0
+    assert other["restored"] == []
     assert lab.all_up()
+
+
+def test_what_a_reload_forgets_while_a_call_waits_is_put_right_meanwhile(lab: Lab) -> None:
+    fence = {"path": str(lab.home / "fence"), "token": 3}
+    lab.module("haproxy_server", servers=lab.rows("ctl1"), state="drained", fence=fence)
+    dwelling = lab.begin("haproxy_server", servers=lab.rows("ctl2"), state="ready", min_healthy_time=250, fence=fence)
+    wait_for(lab, lambda: "ctl2" in (lab.home / "fence.taken").read_text(), "ctl2 on its way back")
+    lab.reload()
+    wait_for(lab, lambda: lab.status(INTERNAL, "ctl1") == lab.status(EXTERNAL, "ctl1") == "MAINT", "ctl1 out again")
+    assert dwelling.poll() is None
+    dwelling.kill()
+    dwelling.wait()
+
+
+def test_how_long_it_was_out_can_be_told_by_the_balancers_clock(lab: Lab) -> None:
+    before = time.time()
+    drained = lab.module("haproxy_server", servers=lab.rows("ctl1"), state="drained")
+    returned = lab.module("haproxy_server", servers=lab.rows("ctl1"), state="ready", min_healthy_time=1)
+    assert before < drained["out_at"] < returned["up_at"] < time.time() - 1
+    assert lab.module("haproxy_server", servers=lab.rows("ctl1"), state="ready")["out_at"] is None
 
 
 def test_a_drain_waits_until_a_member_that_failed_is_back(lab: Lab) -> None:

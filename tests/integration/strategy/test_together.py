@@ -47,6 +47,7 @@ PLAYBOOK = """
         arguments: {{path: "{home}/paper", state: touch}}
         hosts: [{{host: h1}}]
       check_mode: true
+      diff: true
       register: paper
     - name: Keep it
       ansible.builtin.copy:
@@ -56,7 +57,7 @@ PLAYBOOK = """
 """
 
 
-def results(home: Path, core: cores.Core) -> dict[str, Any]:
+def results(home: Path, core: cores.Core) -> tuple[dict[str, Any], str]:
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     hosts = {"h1": local, "h2": local, "h3": {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_ssh_retries": 0}}
     (home / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
@@ -69,11 +70,11 @@ def results(home: Path, core: cores.Core) -> dict[str, Any]:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads((home / "results.json").read_text())
-    return found
+    return found, done.stdout
 
 
 def test_a_module_runs_on_all_hosts_at_once(tmp_path: Path, core: cores.Core) -> None:
-    found = results(tmp_path, core)
+    found, output = results(tmp_path, core)
     assert [(row["host"], row["stdout"]) for row in found["met"]["results"]] == [("h1", "one"), ("h2", "two")]
     assert found["met"]["changed"] and not found["met"].get("failed")
     assert (
@@ -84,3 +85,4 @@ def test_a_module_runs_on_all_hosts_at_once(tmp_path: Path, core: cores.Core) ->
     assert [bool(row.get("unreachable")) for row in rows] == [False, False, True]
     assert found["nowhere"]["skipped"]
     assert found["paper"]["changed"] and not (tmp_path / "paper").exists()
+    assert "--- before: h1" in output and '+    "state": "touch"' in output

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +17,7 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import (
     Server,
     Unreachable,
 )
+from ansible_collections.rondo.upgrade.plugins.modules import haproxy_server
 from ansible_collections.rondo.upgrade.plugins.modules.haproxy_server import (
     Failed,
     Refused,
@@ -23,7 +25,11 @@ from ansible_collections.rondo.upgrade.plugins.modules.haproxy_server import (
     examine,
     foreseen,
     last_usable,
+    mindful,
 )
+
+# The time of day at which a simulated clock begins.
+MIDNIGHT = 1_000_000.0
 
 CTL1, CTL2, CTL3 = (("keystone_back", name) for name in ("ctl1", "ctl2", "ctl3"))
 
@@ -93,7 +99,9 @@ class World:
                 self.update(key, admin=0, status="DOWN" if "health down" in self.said[-1] else "UP")
 
     def rotation(self, *wanted, **options) -> Rotation:
-        return Rotation(self, list(wanted), now=self.now, sleep=self.sleep, **options)
+        return Rotation(
+            self, list(wanted), now=self.now, sleep=self.sleep, clock=lambda: MIDNIGHT + self.time, **options
+        )
 
 
 class TestIdle:
@@ -167,7 +175,7 @@ class TestDrain:
         world.script = {1.0: lambda: world.update(CTL1, admin=0, status="UP"), 2.0: lambda: world.update(CTL1, scur=0)}
         rotation = world.rotation(CTL1)
         rotation.drain(60, True, "maintenance")
-        assert rotation.restored == 1
+        assert rotation.restored == ["keystone_back/ctl1"]
         assert world.said.count("set server keystone_back/ctl1 state drain") == 2
         assert world.table[CTL1].status == "MAINT"
 
@@ -197,6 +205,18 @@ class TestDrain:
         with pytest.raises(FenceError):
             world.rotation(CTL1, guard=guard).drain(60, True, "maintenance")
         assert world.said == ["set server keystone_back/ctl1 state drain"]
+
+    def test_it_says_when_the_first_one_left(self) -> None:
+        world = World(server(CTL1, "MAINT", admin=FORCED_MAINT), server(CTL2, scur=1), server(CTL3))
+        world.time = 5.0
+        world.script = {9.0: lambda: world.update(CTL2, scur=0)}
+        rotation = world.rotation(CTL1, CTL2)
+        rotation.drain(60, True, "maintenance")
+        assert rotation.out_at == MIDNIGHT + 5
+
+        again = world.rotation(CTL1, CTL2)
+        again.drain(60, True, "maintenance")
+        assert again.out_at is None
 
 
 class TestReturn:
@@ -243,6 +263,13 @@ class TestReturn:
         world.rotation(CTL1).bring_back(10, 30)
         assert world.time >= 38.0
 
+    def test_it_says_since_when_it_is_up_and_not_when_that_was_proven(self) -> None:
+        world = World(self.away(), script={3.0: lambda: world.update(CTL1, status="UP")})
+        rotation = world.rotation(CTL1)
+        rotation.bring_back(60, 10)
+        assert world.time >= 13.0
+        assert 3.0 <= rotation.up_at - MIDNIGHT < 3.5
+
     def test_one_that_was_up_all_the_time_is_proven_already(self) -> None:
         world = World(server(CTL1, lastchg=100))
         world.rotation(CTL1).bring_back(10, 30)
@@ -276,6 +303,43 @@ class TestReturn:
         rotation.bring_back(10, 0)
         assert world.said == ["set server keystone_back/ctl1 state ready"]
         assert rotation.unchecked == []
+
+
+class Kept:
+    """What a run has taken out."""
+
+    def __init__(self, *keys: tuple[str, str]) -> None:
+        self.out = set(keys)
+
+
+class TestMeanwhile:
+    """A reload in the middle of a wait re-enables what other jobs of the run have taken out."""
+
+    @pytest.fixture(autouse=True)
+    def without_a_lock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(haproxy_server, "locked", lambda *words: contextlib.nullcontext())
+        monkeypatch.setattr(World, "meeting_place", "/", raising=False)
+
+    def world(self, taken: Kept) -> tuple[World, Rotation]:
+        world = World(server(CTL1, scur=1), server(CTL2, "MAINT", admin=FORCED_MAINT), server(CTL3))
+        world.script = {1.0: lambda: world.update(CTL2, admin=0, status="UP"), 3.0: lambda: world.update(CTL1, scur=0)}
+        rotation = world.rotation(CTL1)
+        rotation.meanwhile = mindful(rotation, taken)
+        return world, rotation
+
+    def test_they_are_taken_out_again_at_once(self) -> None:
+        world, rotation = self.world(Kept(CTL1, CTL2))
+        world.script[1.5] = lambda: seen.append(world.table[CTL2].status)
+        seen: list[str] = []
+        rotation.drain(60, True, "maintenance")
+        assert seen == ["MAINT"]
+        assert rotation.restored == ["keystone_back/ctl2"]
+
+    def test_one_that_is_on_its_way_back_is_left_alone(self) -> None:
+        world, rotation = self.world(Kept(CTL1))
+        rotation.drain(60, True, "maintenance")
+        assert world.table[CTL2].status == "UP"
+        assert rotation.restored == []
 
 
 class TestLastUsable:
