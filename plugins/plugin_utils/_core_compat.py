@@ -5,9 +5,9 @@
 
 What is private here: the names of the include actions, a strategy's `_blocked_hosts`, `_workers`, `_results` and
 `_rpc_queue`, the queue manager's `_unreachable_hosts`, an iterator's blocks and host states, a play's roles, what they
-note of hosts, their loading, how a task's executor makes a connection, and a playbook's file name. Each name was looked
-up in every version in `TESTED`; a version outside it is refused, because a renamed attribute would make the window
-blind.
+note of hosts, their loading and that of files, how a task's executor makes a connection, and a playbook's file name.
+Each name was looked up in every version in `TESTED`; a version outside it is refused, because a renamed attribute would
+make the window blind.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible import constants as C
@@ -28,8 +29,11 @@ from ansible.errors import AnsibleError
 from ansible.executor.play_iterator import HostState, IteratingStates
 from ansible.executor.task_executor import TaskExecutor
 from ansible.playbook.block import Block
+from ansible.playbook.handler import Handler
+from ansible.playbook.helpers import load_list_of_blocks
 from ansible.playbook.role import Role
 from ansible.playbook.role.include import RoleInclude
+from ansible.plugins.loader import action_loader
 from ansible.release import __version__ as core_version
 from ansible.template import Templar, trust_as_template
 from ansible.utils.fqcn import add_internal_fqcns
@@ -236,7 +240,7 @@ def tasks_of(blocks: Iterable[Any]) -> Iterator[Any]:
 
 
 class Roles:
-    """Loads roles to look at their tasks. On a copy of the play, so that the play itself gains nothing by it."""
+    """Loads what tasks include, to look at its tasks. On a copy of the play, so that the play itself gains nothing."""
 
     def __init__(self, strategy: Any, iterator: Any) -> None:
         self._strategy = strategy
@@ -255,6 +259,33 @@ class Roles:
         role = Role.load(include, self._play, from_files=from_files, from_include=True, validate=False)
         blocks = role.compile(play=self._play) + role.get_handler_blocks(play=self._play)
         return [task for task in tasks_of(blocks) if not task.implicit]
+
+    def file(self, task: Any, name: str) -> str | None:
+        """The path of the file that a task includes by that name; None where there is none."""
+        folders = [Path(task.get_path().rpartition(":")[0]).parent]
+        if task._role:
+            folders.append(Path(task._role._role_path) / "tasks")
+        return next((str(path) for folder in folders if (path := folder / name).is_file()), None)
+
+    def included(self, task: Any, path: str) -> list[Any]:
+        """The tasks of a file that a task includes, static imports resolved."""
+        loader = self._strategy._loader
+        blocks = load_list_of_blocks(
+            loader.load_from_file(path, trusted_as_template=True) or [],
+            play=self._play,
+            parent_block=task.build_parent_block(),
+            role=task._role,
+            use_handlers=isinstance(task, Handler),
+            variable_manager=self._strategy._variable_manager,
+            loader=loader,
+        )
+        return [inner for inner in tasks_of(blocks) if not inner.implicit]
+
+    @staticmethod
+    def acts_once(action: str) -> bool:
+        """Whether an action acts once for all hosts, whatever the strategy."""
+        plugin = action_loader.get(action, class_only=True)
+        return bool(getattr(plugin, "BYPASS_HOST_LOOP", False))
 
 
 def play_of(iterator: Any) -> Any:

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 _BUILTIN = ("ansible.builtin.", "ansible.legacy.")
 
@@ -23,10 +23,12 @@ _PLAY_KEYWORDS = {
     "serial": "it would cut the window into fixed batches: the plan's budgets decide who goes at once",
 }
 
+_ONCE = "it acts once for all hosts: do it in an earlier play"
+
 _ACTIONS = {
     "pause": "nobody can answer for one host among many: use ansible.builtin.wait_for with a timeout to wait, "
     "or the playbook rondo.upgrade.pause to pause the whole run",
-    "add_host": "it acts once for all hosts: do it in an earlier play",
+    "add_host": _ONCE,
 }
 
 _META = {
@@ -47,31 +49,44 @@ def in_play(play: Any) -> list[str]:
     ]
 
 
-def in_tasks(where: str, tasks: Iterable[Any], roles: Callable[[str, str | None], Iterable[Any]]) -> list[str]:
+class Roles(Protocol):
+    """What tasks include, and what their actions are."""
+
+    def tasks(self, name: str, tasks_from: str | None = None) -> Iterable[Any]: ...
+    def file(self, task: Any, name: str) -> str | None: ...
+    def included(self, task: Any, path: str) -> Iterable[Any]: ...
+    def acts_once(self, action: str) -> bool: ...
+
+
+def in_tasks(where: str, tasks: Iterable[Any], roles: Roles) -> list[str]:
     """What tasks ask for in vain; a sentence each, with the task's name and place.
 
-    `where` says whose tasks they are ("the hook role site.hooks.before"). `roles(name, tasks_from)` gives the tasks of
-    a role, for those that the tasks include under a name that is no template.
+    `where` says whose tasks they are ("the hook role site.hooks.before"). What they include under a name that is no
+    template is looked at, too.
     """
     found: list[str] = []
-    seen: set[tuple[str, str | None]] = set()
+    seen: set[Any] = set()
     waiting = [(where, list(tasks))]
     while waiting:
         where, entries = waiting.pop(0)
         for task in entries:
-            found += [f"{_place(where, task)} uses {wrong}." for wrong in _wrong_with(task)]
-            include = _included_role(task)
-            if include is not None and include not in seen:
-                seen.add(include)
-                waiting.append((f"the role {include[0]}", list(roles(*include))))
+            found += [f"{_place(where, task)} uses {wrong}." for wrong in _wrong_with(task, roles)]
+            role, file = _included_role(task), _included_file(task)
+            path = file and roles.file(task, file)
+            if role is not None and role not in seen:
+                seen.add(role)
+                waiting.append((f"the role {role[0]}", list(roles.tasks(*role))))
+            elif path and path not in seen:
+                seen.add(path)
+                waiting.append((where, list(roles.included(task, path))))
     return found
 
 
-def _wrong_with(task: Any) -> list[str]:
+def _wrong_with(task: Any, roles: Roles) -> list[str]:
     wrong = [f"{keyword}: {remedy}" for keyword, remedy in _KEYWORDS.items() if _asks(getattr(task, keyword, None))]
     action = _short(task.action)
-    if action in _ACTIONS:
-        wrong.append(f"{action}: {_ACTIONS[action]}")
+    if action in _ACTIONS or roles.acts_once(task.action):
+        wrong.append(f"{action}: {_ACTIONS.get(action, _ONCE)}")
     if action == "meta":
         meta = str(_arguments(task).get("_raw_params"))
         if meta in _META:
@@ -105,6 +120,14 @@ def _included_role(task: Any) -> tuple[str, str | None] | None:
     if not name or "{{" in name or "{{" in str(tasks_from):
         return None
     return name, None if tasks_from is None else str(tasks_from)
+
+
+def _included_file(task: Any) -> str:
+    if _short(task.action) != "include_tasks":
+        return ""
+    arguments = _arguments(task)
+    name = str(arguments.get("file") or arguments.get("_raw_params") or "")
+    return "" if "{{" in name else name
 
 
 def _place(where: str, task: Any) -> str:

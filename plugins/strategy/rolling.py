@@ -145,13 +145,13 @@ class StrategyModule(FreeStrategy):
     def _refuse_unsupported(self, iterator, variables, plan):
         roles = compat.Roles(self, iterator)
         wrong = unsupported.in_play(compat.play_of(iterator))
-        wrong += unsupported.in_tasks("the play", compat.play_tasks(iterator), roles.tasks)
+        wrong += unsupported.in_tasks("the play", compat.play_tasks(iterator), roles)
         hooks = set()
         for service, host in {job["service"]: job["host"] for job in plan["jobs"]}.items():
             declared = f"(upgrade_services | default({{}}))[{service!r}].hooks | default({{}}, true)"
             hooks.update(variables.evaluate(declared, host).values())
         for hook in sorted(hooks):
-            wrong += unsupported.in_tasks(f"the hook role {hook}", roles.tasks(hook), roles.tasks)
+            wrong += unsupported.in_tasks(f"the hook role {hook}", roles.tasks(hook), roles)
         if wrong:
             raise AnsibleError(f"rondo.upgrade.rolling can't carry this out, and nothing was begun. {' '.join(wrong)}")
 

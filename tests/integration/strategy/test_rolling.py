@@ -226,6 +226,14 @@ def test_an_unreachable_host_within_the_failure_budget(project: Project) -> None
     assert "Not begun (another job on their host failed): replace b@h1." in output
 
 
+EVERYWHERE = """
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase):
+    BYPASS_HOST_LOOP = True
+"""
+
+
 def test_what_cannot_work_is_refused_before_anything_begins(project: Project) -> None:
     project.write("upgrade.yml", PLAY.replace("  tasks:", "  max_fail_percentage: 20\n  tasks:"))
     project.write(
@@ -235,8 +243,15 @@ def test_what_cannot_work_is_refused_before_anything_begins(project: Project) ->
     )
     project.write("roles/nested/tasks/main.yml", "- name: Leave\n  ansible.builtin.meta: end_play\n")
     project.write(
-        "roles/hook/tasks/main.yml", "- name: Ask\n  block:\n    - name: Wait\n      ansible.builtin.pause:\n"
+        "roles/hook/tasks/main.yml",
+        "- name: Ask\n  block:\n    - name: Wait\n      ansible.builtin.pause:\n"
+        "- name: More\n  ansible.builtin.include_tasks: below/more.yml\n  notify: Told\n",
     )
+    project.write("roles/hook/tasks/below/more.yml", "- name: On\n  ansible.builtin.import_tasks: below/last.yml\n")
+    project.write("roles/hook/tasks/below/last.yml", "- name: Leave\n  ansible.builtin.meta: end_host\n")
+    project.write("roles/hook/handlers/main.yml", "- name: Told\n  ansible.builtin.include_tasks: told.yml\n")
+    project.write("roles/hook/handlers/told.yml", "- name: Say it once\n  everywhere:\n")
+    project.write("action_plugins/everywhere.py", EVERYWHERE)
     code, output = project.run(
         make_plan(service("a", ["h1", "h2"])), upgrade_services={"a": {"hooks": {"after": "hook"}}}
     )
@@ -246,6 +261,8 @@ def test_what_cannot_work_is_refused_before_anything_begins(project: Project) ->
     assert "nothing was begun" in said
     assert "The play uses max_fail_percentage: it is not obeyed here" in said
     assert "In the hook role hook, the task 'hook : Wait'" in said and "pause: nobody can answer" in said
+    assert "below/last.yml:1) uses meta: end_host: the host's later jobs would be lost" in said
+    assert "told.yml:1) uses everywhere: it acts once for all hosts" in said
 
 
 def test_an_untested_core_is_refused(project: Project) -> None:
