@@ -150,6 +150,29 @@ def test_a_version_that_fails_real_requests_does_not_get_past_the_canary(
     assert {failure["status"] for failure in seen.requests["failures"]} == {500}
 
 
+def test_without_a_canary_failed_requests_let_nothing_begin_after_the_first_job(
+    lab: Laboratory, start: Start, declared: dict[str, Any], journal: Journal, watch: Watching
+) -> None:
+    declared["keystone"]["canary"] = 0
+    declared["keystone"]["artifact"]["image"] = f"{NEW}-failing"
+    declared["keystone"]["health"]["min_healthy_time"] = "10s"
+    with watch as seen:
+        upgrade = start("upgrade", upgrade_services=declared)
+        assert upgrade.end() != 0
+        run = journal()
+        ended(start("revert"))
+    assert run is not None and run["outcome"] != "done"
+    # Its own checks were content with it; real requests were not.
+    [first] = [job for job in run["jobs"] if job["kind"] == "replace"]
+    assert first["outcome"] == "done"
+    why = run["summaries"]["stopped"]["reason"]
+    assert "requests of the probe failed, and upgrade_max_failed_requests allows 0" in why
+    [reported] = upgrade.named("reported")
+    assert "never begun" in reported["summary"] and why in upgrade.output
+    assert seen.observer.exceeded(1) == []
+    assert {failure["status"] for failure in seen.requests["failures"]} == {500}
+
+
 def test_a_version_that_dies_after_it_was_healthy(
     lab: Laboratory, start: Start, declared: dict[str, Any], journal: Journal, watch: Watching
 ) -> None:

@@ -6,7 +6,8 @@
 RONDO_STRIKE is JSON: role, task (the place), kind (of the job), spare (ids of jobs to leave alone), later (not on the
 host of the run's first job of that kind), nth (which time it comes there; default: the first), mark (a file in which it
 says where it struck), and either `kill_after` (seconds) or `command` (a list; {host} is the job's host, {earlier} the
-host of the run's first job of that kind).
+host of the run's first job of that kind). A run that is killed takes its workers with it, though they have left its
+process group; `killed` in the mark is how many processes that were.
 """
 
 from __future__ import annotations
@@ -16,15 +17,44 @@ name: strike
 type: notification
 short_description: Strike a run at one step of a job
 description:
-  - Kills the run's process group with SIGKILL, or runs a command, when a given task of a given job starts.
+  - Kills the run and its workers with SIGKILL, or runs a command, when a given task of a given job starts.
 """
 
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from ansible.plugins.callback import CallbackBase
+
+# Everything that descends from the run stands still before anything of it dies, so that nothing new is begun meanwhile.
+EXECUTIONER = """
+import json, os, signal, sys, time
+from pathlib import Path
+
+run, mark = int(sys.argv[1]), Path(sys.argv[3])
+time.sleep(float(sys.argv[2]))
+doomed = [run]
+for one in doomed:
+    try:
+        os.kill(one, signal.SIGSTOP)
+    except ProcessLookupError:
+        continue
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == one and int(status.parent.name) != os.getpid():
+            doomed.append(int(status.parent.name))
+mark.write_text(json.dumps({**json.loads(mark.read_text()), "killed": len(doomed)}))
+for one in reversed(doomed):
+    try:
+        os.kill(one, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
 
 
 class CallbackModule(CallbackBase):
@@ -70,9 +100,9 @@ class CallbackModule(CallbackBase):
                 command = [word.replace(pattern, name) for word in command]
             subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
             return
-        # From outside of the group: nothing in here gets a chance to tidy up.
+        # From outside: nothing in here gets a chance to tidy up.
         executioner = subprocess.Popen(
-            ["/bin/sh", "-c", f"sleep {strike['kill_after']}; kill -KILL -{os.getpgrp()}"],
+            [sys.executable, "-c", EXECUTIONER, str(os.getpid()), str(strike["kill_after"]), strike["mark"]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -48,11 +48,16 @@ class Strike:
 
 
 class Run(laboratory.Run):
-    """An upgrade that the callback `strike` strikes."""
+    """An upgrade, or another playbook, that the callback `strike` strikes."""
 
-    def __init__(self, folder: Path, strike: Strike | None, **variables: Any) -> None:
+    def __init__(self, folder: Path, strike: Strike | None, playbook: str, **variables: Any) -> None:
         self._mark = folder / "mark.json"
-        environment = {"ANSIBLE_CALLBACK_PLUGINS": str(SCENARIO / "callback"), "ANSIBLE_CALLBACKS_ENABLED": "strike"}
+        environment = {
+            "ANSIBLE_CALLBACK_PLUGINS": str(SCENARIO / "callback"),
+            "ANSIBLE_CALLBACKS_ENABLED": "strike",
+            "ANSIBLE_ROLES_PATH": str(SCENARIO / "roles"),
+            "RONDO_STRIKER": str(folder),
+        }
         if strike is not None:
             environment["RONDO_STRIKE"] = json.dumps(
                 {
@@ -65,11 +70,24 @@ class Run(laboratory.Run):
                     **({"command": strike.command} if strike.command else {"kill_after": strike.kill_after}),
                 }
             )
-        super().__init__(folder, INVENTORY, "rondo.upgrade.upgrade", environment=environment, **variables)
+        super().__init__(folder, INVENTORY, f"rondo.upgrade.{playbook}", environment=environment, **variables)
+
+    def survivors(self) -> list[str]:
+        """Processes of the run that are there, except SSH's shared connections, which outlive every run."""
+        mark = f"RONDO_STRIKER={self._mark.parent}".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if mark in (process / "environ").read_bytes().split(b"\0") and "[mux]" not in command:
+                    found.append(command)
+            except OSError:
+                continue
+        return found
 
     @property
-    def struck(self) -> dict[str, str] | None:
-        """The job (`id`, `host`) that was struck, None as long as none was."""
+    def struck(self) -> dict[str, Any] | None:
+        """The job (`id`, `host`) that was struck, None as long as none was; `killed`: how many processes died."""
         try:
             return dict(json.loads(self._mark.read_text()))
         except (OSError, ValueError):
@@ -85,10 +103,10 @@ def lab() -> Laboratory:
 def start(lab: Laboratory, tmp_path: Path) -> Callable[..., Run]:
     """Starts an upgrade to a release of the lab's service."""
 
-    def run(release: str, strike: Strike | None = None, **variables: Any) -> Run:
+    def run(release: str, strike: Strike | None = None, playbook: str = "upgrade", **variables: Any) -> Run:
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
         engines = dict.fromkeys(lab.engines, own_engine.ADDRESS)
-        return Run(folder, strike, web_release=release, web_engines=engines, **variables)
+        return Run(folder, strike, playbook, web_release=release, web_engines=engines, **variables)
 
     return run
 

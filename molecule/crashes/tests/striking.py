@@ -17,6 +17,7 @@ from steps import Step
 BEGIN = Step("rondo.upgrade.instance", "Record that the job begins")
 DRAIN = Step("rondo.upgrade.drain", "Drain it on all balancers")
 REPLACE = Step("rondo.upgrade.replace_container", "Replace the container")
+UNDO = Step("rondo.upgrade.replace_container", "Put the old container back")
 RETURN = Step("rondo.upgrade.return", "Return it on all balancers")
 END = Step("rondo.upgrade.instance", "Record that the job has ended well")
 EVIDENCE = Step("rondo.upgrade.database", "Ask every host of the service what it runs")

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
-from conftest import BALANCERS, MEMBERS, Strike, journal, tables, unfinished, whole
+from conftest import BACKEND, BALANCERS, MEMBERS, Strike, journal, tables, unfinished, whole
 from laboratory import Laboratory, journal_path, until
 from steps import Step, steps
 from striking import (
@@ -70,19 +71,70 @@ def test_a_second_ctrl_c_stops_at_once_and_the_journal_knows(
     seen.clean()
 
 
-def test_ssh_dies_in_the_middle_of_the_swap(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
-    cut = f"docker exec --detach {lab.name}-{{host}} sh -c 'sleep 1; pkill -f sshd-session'"
+# Whoever has a lock of the guard open, in the node: one that works, and those that wait for it.
+AT_WORK = """
+import os
+for process in os.listdir("/proc"):
+    try:
+        files = [os.readlink(f"/proc/{process}/fd/{name}") for name in os.listdir(f"/proc/{process}/fd")]
+    except OSError:
+        continue
+    if any("/rondo-upgrade-" in file for file in files):
+        print(process)
+"""
+
+
+class Frozen:
+    """The module that replaces a container, made to stand still in the middle of its work, however quick it is."""
+
+    def __init__(self, lab: Laboratory, folder: Path) -> None:
+        self._lab = lab
+        self._folder = folder
+        (folder / "at_work.py").write_text(AT_WORK)
+
+    def command(self, then: str = "true") -> tuple[str, ...]:
+        """The strike that waits for it, stops it, and then does something else."""
+        node = f"{self._lab.name}-{{host}}"
+        return shell(f"""
+        ( until pid=$(docker exec --interactive {node} python3 - <{self._folder}/at_work.py) && [ "$pid" ]; do :; done
+          docker exec {node} kill -STOP $pid && {then}
+          echo $pid > {self._folder}/new && mv {self._folder}/new {self._place}
+        ) </dev/null >/dev/null 2>&1 &
+        """)
+
+    def there(self) -> bool:
+        return self._place.exists()
+
+    def thaw(self, host: str) -> None:
+        docker("exec", f"{self._lab.name}-{host}", "kill", "-CONT", *self._place.read_text().split())
+
+    @property
+    def _place(self) -> Path:
+        return self._folder / "frozen"
+
+
+@pytest.fixture
+def frozen(lab: Laboratory, tmp_path: Path) -> Frozen:
+    return Frozen(lab, tmp_path)
+
+
+def test_ssh_dies_in_the_middle_of_the_swap(
+    lab: Laboratory, start: Start, release: str, watch: Watching, frozen: Frozen
+) -> None:
     with watch as seen:
-        run = start(release, Strike(REPLACE, command=shell(cut)))
+        cut = f"docker exec {lab.name}-{{host}} pkill -f sshd-session"
+        run = start(release, Strike(REPLACE, command=frozen.command(then=cut)))
         code = run.end()
         assert run.struck is not None
         struck = run.struck
         begun = {job["id"]: job["outcome"] for job in journal()["jobs"] if job["kind"] == "replace"}
+        states = tables(lab)
+        frozen.thaw(struck["host"])
         finish(lab, start, release)
-    # The swap may have been quicker.
-    if code != 0:
-        assert f"{struck['id']} failed: {struck['host']} became unreachable" in run.output
-        assert begun == {struck["id"]: "failed"}
+    assert code != 0
+    assert f"{struck['id']} failed: {struck['host']} became unreachable" in run.output
+    assert begun == {struck["id"]: "failed"}
+    assert {member for (_unused, member), state in states.items() if state != "UP"} == {struck["host"]}
     seen.clean()
 
 
@@ -147,49 +199,25 @@ def test_a_host_goes_away_after_its_job(lab: Laboratory, start: Start, release: 
     seen.clean()
 
 
-# Whoever has a lock of the guard open, in the node: one that works, and those that wait for it.
-AT_WORK = """
-import os
-for process in os.listdir("/proc"):
-    try:
-        files = [os.readlink(f"/proc/{process}/fd/{name}") for name in os.listdir(f"/proc/{process}/fd")]
-    except OSError:
-        continue
-    if any("/rondo-upgrade-" in file for file in files):
-        print(process)
-"""
-
-
 def test_a_module_goes_on_after_its_run_was_killed(
-    lab: Laboratory, start: Start, release: str, watch: Watching, tmp_path: Path
+    lab: Laboratory, start: Start, release: str, watch: Watching, frozen: Frozen
 ) -> None:
-    frozen = tmp_path / "frozen"
-    script = tmp_path / "at_work.py"
-    script.write_text(AT_WORK)
-    # It stands still in the middle of its work, so that the next run finds it there however quick it is.
-    freeze = f"""
-    ( until pid=$(docker exec --interactive {lab.name}-{{host}} python3 - <{script}) && [ "$pid" ]; do :; done
-      docker exec {lab.name}-{{host}} kill -STOP $pid && echo $pid > {frozen}.new && mv {frozen}.new {frozen}
-    ) </dev/null >/dev/null 2>&1 &
-    """
-
     def at_work(host: str) -> list[str]:
         done = lab.node(host).run(f"python3 -c '{AT_WORK}'")
         return str(done.stdout).split()
 
     with watch as seen:
-        run = start(release, Strike(REPLACE, command=shell(freeze)))
-        run.wait_for(frozen.exists)
+        run = start(release, Strike(REPLACE, command=frozen.command()))
+        run.wait_for(frozen.there)
         os.killpg(run.process.pid, signal.SIGKILL)
         assert run.end() == -signal.SIGKILL
         assert run.struck is not None
         host, [job] = run.struck["host"], unfinished()
-        left = frozen.read_text().split()
         then = start(release)
         then.wait_for(lambda: len(at_work(host)) > 1)
         # It waits, with nothing done to what the other one works on.
         assert unfinished() == [job]
-        docker("exec", f"{lab.name}-{host}", "kill", "-CONT", *left)
+        frozen.thaw(host)
         assert then.end() == 0, then.output
         assert whole(lab, release)
     assert job == run.struck["id"]
@@ -242,6 +270,10 @@ def test_a_balancer_reloads_and_forgets_its_states(
         assert run.end() == 0, run.output
         assert run.struck is not None
         assert whole(lab, release)
+    # It was seen, put right, and told: in the job whose call found it, and to whoever watched.
+    restored = {server for job in journal()["jobs"] for server in job["details"].get("restored", ())}
+    assert restored and restored <= {f"{BACKEND}/{member}" for member in MEMBERS}
+    assert "HAProxy had forgotten that " in run.output
     seen.clean(2)
 
 
@@ -256,8 +288,72 @@ def test_a_balancer_dies(lab: Laboratory, start: Start, release: str, watch: Wat
         assert run.struck is not None
         finish(lab, start, release)
     assert code != 0
-    assert idle in run.output
+    assert f"{run.struck['id']} failed: Return it on all balancers: {idle}: " in run.output
     assert {job["id"] for job in journal(journal()["id"] - 1)["jobs"] if job["kind"] == "replace"} == {run.struck["id"]}
+    seen.clean()
+
+
+def test_the_balancer_with_the_address_dies(lab: Laboratory, start: Start, release: str, watch: Watching) -> None:
+    first = holder(lab)
+    container = f"{lab.name}-{first}-haproxy"
+    with watch as seen:
+        with healed(("start", container)):
+            run = start(release, Strike(REPLACE, command=("docker", "kill", container)))
+            code = run.end()
+            until(lambda: holder(lab) != first, "the address on the other balancer")
+            struck = time.time()
+        until(lambda: lab.node(first).run("test -S /run/haproxy/admin.sock").rc == 0, f"{first}'s socket")
+        assert run.struck is not None
+        finish(lab, start, release)
+    assert code != 0
+    assert f"{run.struck['id']} failed: Return it on all balancers: {first}: " in run.output
+    assert seen.observer.exceeded(1) == []
+    # What nobody could save: requests between the death and the other balancer's taking over. None after that.
+    assert seen.requests["failed"] > 0
+    assert all(failure["at"] < struck for failure in seen.requests["failures"])
+
+
+@pytest.mark.parametrize("step", [DRAIN, REPLACE], ids=str)
+def test_the_node_of_a_balancer_goes_away(
+    lab: Laboratory, start: Start, release: str, watch: Watching, step: Step
+) -> None:
+    idle = next(name for name in BALANCERS if name != holder(lab))
+    away = f"docker exec {lab.name}-{idle} pkill -f sshd-session; docker pause {lab.name}-{idle}"
+    with watch as seen:
+        with healed(("unpause", f"{lab.name}-{idle}")):
+            run = start(release, Strike(step, command=shell(away)))
+            code = run.end()
+        assert run.struck is not None
+        host = run.struck["host"]
+        states, ran = tables(lab), images(lab)
+        finish(lab, start, release)
+    assert code != 0
+    failed = "Drain" if step == DRAIN else "Return"
+    assert f"{run.struck['id']} failed: {failed} it on all balancers: {idle}: " in run.output
+    # It is the balancer that can't be reached, and nobody else.
+    assert "became unreachable" not in run.output
+    # A drain that did not get through everywhere has done nothing; one whose instance did not get back stays out.
+    away_now = set() if step == DRAIN else {host}
+    assert {member for member, image in ran.items() if image == release} == away_now
+    assert {member for (_unused, member), state in states.items() if state != "UP"} == away_now
+    seen.clean()
+
+
+@pytest.mark.parametrize("on_failure", ["stop", "revert"])
+def test_a_hook_after_fails_when_the_instance_serves_again(
+    lab: Laboratory, start: Start, release: str, watch: Watching, on_failure: str
+) -> None:
+    with watch as seen:
+        run = start(release, web_hooks={"after": "refuse"}, upgrade_on_failure=on_failure)
+        code = run.end()
+        states, ran = tables(lab), images(lab)
+        [failed] = [job for job in journal()["jobs"] if job["kind"] == "replace"]
+        finish(lab, start, release)
+    assert code != 0
+    assert "the site's own checks are not content" in failed["details"]["reason"]
+    out = {failed["host"]} if on_failure == "stop" else set()
+    assert {member for (_unused, member), state in states.items() if state != "UP"} == out
+    assert {member for member, image in ran.items() if image == release} == out
     seen.clean()
 
 
