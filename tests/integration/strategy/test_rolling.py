@@ -245,9 +245,9 @@ def test_what_cannot_work_is_refused_before_anything_begins(project: Project) ->
     project.write(
         "roles/hook/tasks/main.yml",
         "- name: Ask\n  block:\n    - name: Wait\n      ansible.builtin.pause:\n"
-        "- name: More\n  ansible.builtin.include_tasks: below/more.yml\n  notify: Told\n",
+        "- name: More\n  ansible.builtin.include_tasks: below/more.yml\n",
     )
-    project.write("roles/hook/tasks/below/more.yml", "- name: On\n  ansible.builtin.import_tasks: below/last.yml\n")
+    project.write("roles/hook/tasks/below/more.yml", "- name: On\n  ansible.builtin.import_tasks: last.yml\n")
     project.write("roles/hook/tasks/below/last.yml", "- name: Leave\n  ansible.builtin.meta: end_host\n")
     project.write("roles/hook/handlers/main.yml", "- name: Told\n  ansible.builtin.include_tasks: told.yml\n")
     project.write("roles/hook/handlers/told.yml", "- name: Say it once\n  everywhere:\n")

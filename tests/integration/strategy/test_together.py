@@ -44,7 +44,7 @@ PLAYBOOK = """
     - name: On paper
       rondo.upgrade.together:
         module: ansible.builtin.file
-        arguments: {{path: "{home}/paper", state: touch}}
+        arguments: {{path: "{home}/paper", state: directory}}
         hosts: [{{host: h1}}]
       check_mode: true
       diff: true
@@ -85,4 +85,4 @@ def test_a_module_runs_on_all_hosts_at_once(tmp_path: Path, core: cores.Core) ->
     assert [bool(row.get("unreachable")) for row in rows] == [False, False, True]
     assert found["nowhere"]["skipped"]
     assert found["paper"]["changed"] and not (tmp_path / "paper").exists()
-    assert "--- before: h1" in output and '+    "state": "touch"' in output
+    assert "--- before: h1" in output and '+    "state": "directory"' in output
