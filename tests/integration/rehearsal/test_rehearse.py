@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,3 +133,61 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def test_an_image_that_can_not_be_had_is_not_waited_for_and_said(engine: Any, tmp_path: Path) -> None:
+    wanted = {"after": "localhost:1/none:1", "before": "", "environment": {}, "volumes": [], "url": "", "status": [200]}
+    twin = {"name": "rondo-rehearsal-unfetched", "candidates": [{"service": "web", **wanted}]}
+    (tmp_path / "twin.json").write_text(json.dumps(twin), encoding="utf-8")
+    program = ROOT / "roles" / "rehearse" / "files" / "twin.py"
+    for images, why in (
+        ("pull", "not to be had within 120 s"),
+        ("present", "not on the engine"),
+        ("none", "not tried"),
+    ):
+        command = [sys.executable, str(program), "images", str(tmp_path), "--node-image", NODE, "--images", images]
+        subprocess.run(command, check=True, timeout=PATIENCE)
+        tried = json.loads((tmp_path / "images.json").read_text(encoding="utf-8"))
+        assert tried == {"own": {}, "stood_in": {"web": why}}
+
+
+def drawn(folder: Path, inventory: Path) -> dict[str, Any]:
+    """What a rehearsal of an inventory would build and plan, in an order of its own."""
+    book = folder / "draw.yml"
+    task = "rondo.upgrade.rehearsal_plan: {directory: '{{ playbook_dir }}'}"
+    book.write_text(f"- hosts: localhost\n  gather_facts: false\n  tasks:\n    - {task}\n", encoding="utf-8")
+    ansible(folder, "playbook", "-i", str(inventory), str(book))
+    twin, planned = (
+        json.loads((folder / "rehearsal" / name).read_text(encoding="utf-8"))
+        for name in ("twin.json", "production.json")
+    )
+    return {
+        "nodes": {node["host"]: node["balancer"] for node in twin["nodes"]},
+        "sizes": {row["service"]: row for row in twin["sizes"]},
+        "backends": {row["name"]: [server["name"] for server in row["servers"]] for row in twin["backends"]},
+        "services": {row["name"]: (row["method"], row["budget_reason"], row["jobs"]) for row in planned["services"]},
+    }
+
+
+def ansible(folder: Path, program: str, *words: str) -> None:
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
+        "ANSIBLE_HOME": str(folder / "home"),
+        "ANSIBLE_TRANSFORM_INVALID_GROUP_CHARS": "ignore",
+    }
+    subprocess.run([sys.executable, "-m", "ansible", program, *words], env=environment, check=True, timeout=PATIENCE)
+
+
+def test_a_saved_copy_of_the_inventory_is_enough(kolla: Path, tmp_path: Path) -> None:
+    """Templates and all, as docs/rehearsal.md says how to save it. ansible-inventory sorts the services by name."""
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    copy.mkdir()
+    shutil.copytree(ROOT / "inventories" / "kolla", original)
+    shutil.copy(kolla / "multinode", original)
+    words = ("--list", "--yaml", "--export", "--output", str(copy / "saved.yml"))
+    ansible(tmp_path, "inventory", "-i", str(original / "multinode"), *words)
+    expected = drawn(original, original / "multinode")
+    assert len(expected["services"]) == 18
+    shutil.rmtree(original)
+    assert drawn(copy, copy / "saved.yml") == expected
