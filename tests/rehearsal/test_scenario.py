@@ -31,14 +31,16 @@ class Scenario:
         shutil.copytree(ROOT / "molecule" / "rehearsal", repository / "molecule" / "rehearsal")
 
     def molecule(self, *words: str) -> None:
+        programs = Path(sys.executable).parent
         environment = {
             **os.environ,
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
             "ANSIBLE_HOME": str(self.repository / "home"),
             "MOLECULE_EPHEMERAL_DIRECTORY": str(self.repository / "ephemeral"),
             "REHEARSAL_NODE_IMAGE": "rondo/rehearsal:trixie",
         }
-        command = [str(Path(sys.executable).parent / "molecule"), *words, "--scenario-name", "rehearsal"]
+        command = [str(programs / "molecule"), *words, "--scenario-name", "rehearsal"]
         subprocess.run(command, cwd=self.repository, env=environment, check=True, timeout=PATIENCE)
 
     def read(self, name: str) -> Any:
