@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from ansible_collections.rondo.upgrade.plugins.plugin_utils._action import UpgradeAction
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._action import UpgradeAction, journal
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._builtin import asked
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._cluster import ROOT, Source, managed, measure
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._declaration import DeclarationError
@@ -30,6 +31,8 @@ class ActionModule(UpgradeAction):
         depends_on = {name: service.depends_on for name, service in cluster.services.items()}
         services = count(len(cluster.services), "service")
         return {
+            # Before anything is looked at, so that a run that changes the cluster meanwhile is noticed.
+            "last_run": _last_run(self.directory(options, variables)),
             "services": list(cluster.services),
             "managed": hosts,
             "measure": measure(cluster),
@@ -55,3 +58,11 @@ class ActionModule(UpgradeAction):
         if problems:
             raise DeclarationError(problems)
         return cluster, suites
+
+
+def _last_run(directory: Path) -> int:
+    kept = journal(directory)
+    if kept is None:
+        return 0
+    with kept:
+        return kept.last_run()

@@ -28,6 +28,7 @@ ARGUMENT_SPEC = {
     "plan": {"type": "dict"},
     "kind": {"type": "str", "default": "upgrade"},
     "takeover": {"type": "bool", "default": False},
+    "last_run": {"type": "int"},
     "job": {"type": "dict"},
     "outcome": {"type": "str", "choices": ("done", "failed", "skipped", "stopped")},
     "details": {"type": "dict", "default": {}},
@@ -86,11 +87,17 @@ class ActionModule(ActionBase):
         # The task runs in a worker; the run is the whole ansible-playbook's, which forked it.
         parent = multiprocessing.parent_process()
         owner = Owner.of(parent.pid if parent else os.getpid())
-        run = journal.start_run(options["plan"], owner, options["kind"], takeover=options["takeover"])
+        run = journal.start_run(
+            options["plan"], owner, options["kind"], takeover=options["takeover"], last_run=options["last_run"]
+        )
+        took_over = (journal.run(run) or {})["summaries"].get("took_over")
+        _warn(took_over)
         return {
             "state": "started",
             "run": run,
             "token": journal.token(run),
+            "owner": journal.identity(),
+            "took_over": took_over,
             "kind": options["kind"],
             "lost": journal.unfinished(),
             "journal": str(journal.path.absolute()),
@@ -120,8 +127,14 @@ class ActionModule(ActionBase):
         return {"state": "finished", "run": run, "outcome": options["outcome"]}
 
     def _closed(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
-        lost = journal.close_lost(options["run"])
-        return {"lost": lost}
+        took_over = journal.close_lost(takeover=options["takeover"])
+        _warn(took_over)
+        return {
+            "lost": took_over["jobs"] if took_over else [],
+            "token": took_over["token"] if took_over else None,
+            "owner": journal.identity(),
+            "took_over": took_over,
+        }
 
     def _summarised(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         journal.summarise(self._run(options, task_vars), options["name"], options["content"])
@@ -154,6 +167,15 @@ def _read(path: str, run: int | None) -> dict[str, Any]:
         return {"changed": False, "found": False, "journal_run": None, "unfinished": []}
     with Journal(path, create=False) as journal:
         return {"changed": False, "found": True, "journal_run": journal.run(run), "unfinished": journal.unfinished()}
+
+
+def _warn(took_over: Mapping[str, Any] | None) -> None:
+    """Say from whom the lock was taken, and on what evidence."""
+    if took_over:
+        Display().warning(
+            f"The journal was taken over from run {took_over['run']} ({took_over['kind']}) of {took_over['owner']}, "
+            f"last heard of {took_over['silent']} s ago: {took_over['evidence']}."
+        )
 
 
 def _verdict(journal: Journal, run: int, options: Mapping[str, Any]) -> str:

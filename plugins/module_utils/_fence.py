@@ -4,8 +4,9 @@
 """The fence: a small file on the balancer's host that says which run may change its tables.
 
 The journal's lock keeps two runs of one controller apart. Two controllers don't share a journal: the fence is the
-guard that lies with the cluster itself. The file holds the owner and its token; its modification time is the owner's
-last sign of life. Tokens of one owner only grow.
+guard that lies with the cluster itself. The file holds the owner and its token, also after the owner has released it,
+so that a run that was overtaken in its sleep is refused for good. Nobody can tell a run that waits from one that is
+dead by the file's age, so its age gives nobody a right to it.
 """
 
 from __future__ import annotations
@@ -133,63 +134,60 @@ class Fence:
         self.directory = os.path.dirname(os.path.abspath(path))
 
     def read(self) -> Optional[Dict[str, Any]]:
-        """`{owner, token, age}` (age in seconds), or None where nothing is claimed. Raises `FenceError`."""
+        """`{owner, token, released, age}`, or None where there was no claim. `age`: seconds since it was claimed or
+        released. Raises `FenceError`."""
         try:
             with open(self.path, encoding="utf-8") as stream:
                 content = json.load(stream)
                 age = time.time() - os.fstat(stream.fileno()).st_mtime
-            return {"owner": str(content["owner"]), "token": int(content["token"]), "age": max(0.0, age)}
+            return {
+                "owner": str(content["owner"]),
+                "token": int(content["token"]),
+                "released": bool(content.get("released")),
+                "age": max(0.0, age),
+            }
         except FileNotFoundError:
             return None
         except OSError as error:
             raise FenceError("%s: can't be read (%s)" % (self.path, error.strerror)) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FenceError(
                 "%s: is not a fence; if no upgrade runs on this cluster, remove the file" % self.path
             ) from error
 
-    def write(self, owner: str, token: int) -> None:
+    def write(self, owner: str, token: int, released: bool = False) -> None:
         """Replace the file in one step. Raises `FenceError`."""
         try:
-            replace(self.path, {"owner": owner, "token": token})
+            replace(self.path, {"owner": owner, "token": token, "released": released})
         except OSError as error:
             raise FenceError("%s: can't be written (%s)" % (self.path, error.strerror)) from error
 
-    def touch(self) -> None:
-        """Show a sign of life. A fence that went away with a reboot of its host is no error."""
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(self.path)
+    def refusal(self, owner: str, token: int, takeover: bool) -> Optional[str]:
+        """Why this owner may not claim with this token, or None. Raises `FenceError`.
 
-    def remove(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path)
-
-    def refusal(self, owner: str, token: int, stale_after: float) -> Optional[str]:
-        """Why this owner may not claim with this token, or None. `stale_after` in seconds. Raises `FenceError`."""
+        `takeover`: somebody made sure that the other owner's run is dead.
+        """
         there = self.read()
         if there is None:
             return None
-        by_hand = "if that run is surely dead, release it: haproxy_fence state=released owner=%s token=%d" % (
-            there["owner"],
-            there["token"],
-        )
         if token < there["token"]:
-            return "%s: %s holds the newer token %d, this run has %d; %s" % (
-                self.path,
-                there["owner"],
-                there["token"],
-                token,
-                by_hand,
+            return (
+                "%s: %s has had the newer token %d, this run has %d: a newer run has been here, or this controller's "
+                "clock is behind; if no run is at work on this cluster, remove the file"
+                % (self.path, there["owner"], there["token"], token)
             )
-        if owner != there["owner"] and there["age"] < stale_after:
-            return "%s: %s was at work %.0f s ago (stale after %g s); %s" % (
-                self.path,
-                there["owner"],
-                there["age"],
-                stale_after,
-                by_hand,
+        if self.held_by_another(there, owner) and not takeover:
+            return (
+                "%s: %s claimed it %.0f s ago with token %d and has not released it; wait for that run, or if it is "
+                "surely dead start again with -e upgrade_takeover=true"
+                % (self.path, there["owner"], there["age"], there["token"])
             )
         return None
+
+    @staticmethod
+    def held_by_another(there: Optional[Mapping[str, Any]], owner: str) -> bool:
+        """Whether what was read is the claim of another owner that has not ended."""
+        return there is not None and not there["released"] and there["owner"] != owner
 
     def trespass(self, token: int, owner: Optional[str]) -> Optional[str]:
         """Why a run that claimed earlier may not act now, or None. Raises `FenceError`."""
@@ -206,21 +204,17 @@ class Fence:
         return None
 
 
-def guard(option: Optional[Mapping[str, Any]], check_mode: bool) -> Callable[[], None]:
+def guard(option: Optional[Mapping[str, Any]]) -> Callable[[], None]:
     """What a module asks before each change, given its option `fence`.
 
-    It raises `FenceError` if another run has claimed the balancer since, and is a sign of this run's life otherwise.
+    It raises `FenceError` if another run has claimed the balancer since.
     """
 
     def ask() -> None:
         if option is None:
             return
-        fence = Fence(option["path"])
-        trespass = fence.trespass(option["token"], option["owner"])
+        trespass = Fence(option["path"]).trespass(option["token"], option["owner"])
         if trespass:
             raise FenceError(trespass)
-        if not check_mode:
-            with contextlib.suppress(PermissionError):
-                fence.touch()
 
     return ask

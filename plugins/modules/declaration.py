@@ -40,6 +40,12 @@ page:
   description: What O(show) prints.
   returned: always
   type: str
+last_run:
+  description:
+    - The number of the journal's last run, 0 where there was none. M(rondo.upgrade.journal) refuses a plan from before
+      a newer one.
+  returned: success
+  type: int
 services:
   description: Names of the services, as declared.
   returned: success

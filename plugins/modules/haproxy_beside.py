@@ -875,7 +875,7 @@ def main():
     taken = Taken(params["fence"]["path"], params["fence"]["token"]) if params["fence"] else None
     beside = None
     try:
-        beside = Beside(balancer, params, guard(params["fence"], module.check_mode), taken, module.check_mode)
+        beside = Beside(balancer, params, guard(params["fence"]), taken, module.check_mode)
         rows, texts = beside.shown(), dict(beside.files.before)
         results = run(beside, params)
     except (HaproxyError, FenceError, BesideError, Refused, Failed) as error:

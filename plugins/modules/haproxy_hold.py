@@ -824,7 +824,7 @@ def main():
     balancer = Balancer(params["socket"], params["answer_timeout"], params["master_socket"])
     changed, before = False, {}
     try:
-        hold = Hold(balancer, params, guard(params["fence"], module.check_mode))
+        hold = Hold(balancer, params, guard(params["fence"]))
         before = {name: status.state for name, status in (hold.statuses or {}).items() if name == params["service"]}
         if params["state"] == "status":
             changed, results = state_status(hold)

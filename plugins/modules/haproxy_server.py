@@ -400,7 +400,7 @@ def main():
     wanted = list(dict.fromkeys((row["backend"], row["name"]) for row in params["servers"]))
 
     balancer = Balancer(params["socket"], params["answer_timeout"], params["master_socket"])
-    rotation = Rotation(balancer, wanted, guard(params["fence"], module.check_mode))
+    rotation = Rotation(balancer, wanted, guard(params["fence"]))
     taken = Taken(params["fence"]["path"], params["fence"]["token"]) if params["fence"] else None
     try:
         before, after = run(rotation, params, module.check_mode, taken)

@@ -21,7 +21,7 @@ options:
       - V(started) starts a run, and takes over the lock of a run whose process is known to be dead.
       - V(begun), V(noted) and V(ended) record a job's beginning, something to remember about it, and its end.
       - V(finished) ends the run and gives its lock back.
-      - V(closed) closes a run whose process is dead; with O(run), that run whether or not this machine can tell.
+      - V(closed) closes a run whose process is dead.
       - V(summarised) keeps a summary with the run, such as the probe's.
       - V(requested) asks the run in progress to pause, resume or abort.
       - V(read) reads a run.
@@ -49,6 +49,11 @@ options:
       - Say so only after you made sure that it is dead.
     type: bool
     default: false
+  last_run:
+    description:
+      - The number of the last run that the plan can have known of, as M(rondo.upgrade.declaration) gives it.
+      - With O(state=started), refuse where there was a run after that one, for the plan is of an earlier cluster.
+    type: int
   job:
     description: A job of the plan. Needed by O(state=begun), O(state=noted) and O(state=ended).
     type: dict
@@ -155,8 +160,18 @@ outcome:
   type: str
 token:
   description: The run's fencing token, greater than that of any run before.
-  returned: state started
+  returned: state started; for state closed that of the run that was closed, or null
   type: int
+owner:
+  description: What all runs of this journal are to M(rondo.upgrade.haproxy_fence), wherever they are started.
+  returned: state started and state closed
+  type: str
+took_over:
+  description:
+    - The run from which the lock was taken, as C(run), C(kind), C(owner), C(token), C(silent) (seconds since it was
+      last heard of) and C(evidence), why that was right. Null where the lock was free.
+  returned: state started and state closed
+  type: dict
 lost:
   description: The jobs that a lost run had in flight. Look at them before anything else begins.
   returned: state started and state closed

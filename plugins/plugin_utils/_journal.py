@@ -26,6 +26,7 @@ import fcntl
 import getpass
 import json
 import os
+import secrets
 import socket
 import sqlite3
 import time
@@ -112,6 +113,12 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (measurement, suite, name)
     );
     """,
+    """
+    CREATE TABLE identity (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        name TEXT NOT NULL
+    );
+    """,
 )
 
 # Writers queue on the flock; this only covers readers that meet a checkpoint on a slow disk.
@@ -128,13 +135,16 @@ class JournalLocked(JournalError):
 
 @dataclasses.dataclass(frozen=True)
 class Owner:
-    """A process on a machine. `started` (clock ticks since boot) and `boot` tell it from a later one with its pid."""
+    """A process on a machine. `started` (clock ticks since boot) and `boot` tell it from a later one with its pid;
+    `machine` and `namespace` (of process numbers) tell whether this process can see it at all."""
 
     user: str
     host: str
     pid: int
     started: str = ""
     boot: str = ""
+    machine: str = ""
+    namespace: str = ""
 
     @classmethod
     def of(cls, pid: int | None = None) -> Owner:
@@ -144,38 +154,61 @@ class Owner:
             user = getpass.getuser()
         except (KeyError, OSError):
             user = str(os.getuid())
-        return cls(user, socket.gethostname(), pid, _process_start(pid), _boot())
+        state = _process(pid)
+        return cls(
+            user, socket.gethostname(), pid, state[1] if state else "", _line(_BOOT), _line(_MACHINE), _namespace()
+        )
 
     def alive(self) -> bool | None:
-        """Whether the process still runs; None where that can't be known from this machine."""
-        if self.host != socket.gethostname():
+        """Whether the process still runs; None where that can't be known from here."""
+        if (self.host, self.machine) != (socket.gethostname(), _line(_MACHINE)):
             return None
-        if self.boot and self.boot != _boot():
-            return False
+        if self.boot != _line(_BOOT):
+            # Without a machine's id it may as well be another machine of that name.
+            return False if self.machine else None
+        if self.namespace != _namespace():
+            return None
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
         except PermissionError:
             pass
-        return self.started == _process_start(self.pid)
+        state = _process(self.pid)
+        if state is None:
+            # No /proc, or one that hides other users' processes.
+            return None if self.started else True
+        return state[0] not in "ZX" and state[1] == self.started
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host} (process {self.pid})"
 
 
-def _process_start(pid: int) -> str:
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_MACHINE = Path("/etc/machine-id")
+
+
+def _process(pid: int) -> tuple[str, str] | None:
+    """A process's state, a letter, and when it started; None where that can't be seen."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
+        return None
     # The program's name comes in parentheses and may hold blanks and parentheses itself.
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    return fields[0], fields[19]
 
 
-def _boot() -> str:
+def _line(path: Path) -> str:
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
 
@@ -219,23 +252,33 @@ class Journal:
     # Runs and their lock
 
     def start_run(
-        self, plan: Mapping[str, Any], owner: Owner | None = None, kind: str = "upgrade", *, takeover: bool = False
+        self,
+        plan: Mapping[str, Any],
+        owner: Owner | None = None,
+        kind: str = "upgrade",
+        *,
+        takeover: bool = False,
+        last_run: int | None = None,
     ) -> int:
         """Take the lock and begin a run; returns its id.
 
         A run whose owner is known to be dead is closed as lost first, and what it had in flight is handed on (see
-        `unfinished`). A run whose owner is on another machine can't be judged from here: it is closed only when
-        `takeover` says that someone made sure. Raises JournalLocked while another run lives.
+        `unfinished`); the summary `took_over` says from whom and why. A run whose owner is on another machine can't
+        be judged from here: it is closed only when `takeover` says that someone made sure. Raises JournalLocked while
+        another run lives, and where there was one after `last_run`, the last one that the plan can have known of.
         """
         self._check()
         owner = owner or Owner.of()
         with self._write("A run could not be started") as db:
             inherited = self._unfinished()
-            holder = db.execute("SELECT runs.* FROM lock JOIN runs ON runs.id = lock.run").fetchone()
-            if holder is not None:
-                self._refuse_live(holder, takeover)
-                self._close_run(holder["id"], "lost")
-            last = db.execute("SELECT max(token) FROM runs").fetchone()[0] or 0
+            lost = self._close_lost(takeover)
+            newest = db.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+            if newest is not None and last_run is not None and newest["id"] > last_run:
+                raise JournalLocked(
+                    f"Run {newest['id']} ({newest['kind']}) of {_owner(newest)} has changed the cluster since this "
+                    "plan was computed: start again."
+                )
+            last = newest["token"] if newest is not None else 0
             now = self._clock()
             # From the clock, so that a journal that had to be started afresh still outgrows the balancers' fences.
             token = max(last + 1, int(now))
@@ -244,13 +287,30 @@ class Journal:
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (token, kind, _dump(dataclasses.asdict(owner)), _dump(plan), _dump(inherited), now, now),
             )
-            run = cursor.lastrowid
+            run = int(cursor.lastrowid or 0)
             db.execute("INSERT INTO lock (only, run) VALUES (1, ?)", (run,))
-        return int(run or 0)
+            if lost is not None:
+                self._summarise(run, "took_over", lost)
+        return run
 
     def token(self, run: int) -> int:
         """The fencing token of a run: greater than that of every run before it."""
         return int(self._run_row(run)["token"])
+
+    def identity(self) -> str:
+        """What all runs of this journal are to the balancers' fences: the same wherever the journal is used from.
+
+        It begins with where that was first, for people.
+        """
+        with self._write("The journal could not be given a name") as db:
+            made = f"{socket.gethostname()}:{self.path.absolute()}:{secrets.token_hex(4)}"
+            db.execute("INSERT OR IGNORE INTO identity (only, name) VALUES (1, ?)", (made,))
+            return str(db.execute("SELECT name FROM identity").fetchone()[0])
+
+    def last_run(self) -> int:
+        """The number of the last run, 0 where there was none."""
+        with self._errors("read"):
+            return int(self._db.execute("SELECT max(id) FROM runs").fetchone()[0] or 0)
 
     def heartbeat(self, run: int) -> None:
         """Say that the run's owner lives. Raises JournalLocked when the lock is another's by now."""
@@ -265,17 +325,14 @@ class Journal:
             db.execute("UPDATE runs SET details = ? WHERE id = ?", (_dump(details or {}), run))
             self._close_run(run, outcome)
 
-    def close_lost(self, run: int | None = None) -> list[dict[str, Any]]:
-        """Close the run that holds the lock if its owner is dead, or in any case if `run` names it; returns what it
-        had in flight. Nothing to close is no error; a live owner raises JournalLocked."""
-        with self._write("The lost run could not be closed") as db:
-            holder = db.execute("SELECT runs.* FROM lock JOIN runs ON runs.id = lock.run").fetchone()
-            if holder is None or run not in (None, holder["id"]):
-                return []
-            self._refuse_live(holder, takeover=run is not None)
-            lost = self._unfinished()
-            self._close_run(holder["id"], "lost")
-        return lost
+    def close_lost(self, *, takeover: bool = False) -> dict[str, Any] | None:
+        """Close the run that holds the lock if its owner is dead (or `takeover`, see `start_run`); returns what is
+        said of it: run, kind, owner, token, silent (seconds), evidence and jobs, those in flight. None where no run
+        holds the lock; a live owner raises JournalLocked."""
+        with self._write("The lost run could not be closed"):
+            jobs = self._unfinished()
+            lost = self._close_lost(takeover)
+        return None if lost is None else {**lost, "jobs": jobs}
 
     # Jobs
 
@@ -395,12 +452,9 @@ class Journal:
 
     def summarise(self, run: int, name: str, content: Mapping[str, Any]) -> None:
         """Keep a summary with a run: the probe's, the counters of the balancers. A second one of a name replaces it."""
-        with self._write(f"The summary {name} could not be kept") as db:
+        with self._write(f"The summary {name} could not be kept"):
             self._run_row(run)
-            db.execute(
-                "INSERT OR REPLACE INTO summaries (run, name, made, content) VALUES (?, ?, ?, ?)",
-                (run, name, self._clock(), _dump(content)),
-            )
+            self._summarise(run, name, content)
 
     def measure(
         self,
@@ -498,6 +552,7 @@ class Journal:
                 "inherited": json.loads(row["inherited"]),
                 "started": row["started"],
                 "heartbeat": row["heartbeat"],
+                "alive": _owner(row).alive() if row["ended"] is None else None,
                 "ended": row["ended"],
                 "outcome": row["outcome"],
                 "details": json.loads(row["details"]),
@@ -643,7 +698,11 @@ class Journal:
         if holder["id"] != run:
             raise JournalLocked(f"Run {run} lost the journal {self.path} to run {holder['id']} of {_owner(holder)}.")
 
-    def _refuse_live(self, holder: sqlite3.Row, takeover: bool) -> None:
+    def _close_lost(self, takeover: bool) -> dict[str, Any] | None:
+        """Close the run that holds the lock, if there is any; what evidence allowed that. Raises JournalLocked."""
+        holder = self._db.execute("SELECT runs.* FROM lock JOIN runs ON runs.id = lock.run").fetchone()
+        if holder is None:
+            return None
         owner = _owner(holder)
         alive = owner.alive()
         silent = max(0, round(self._clock() - holder["heartbeat"]))
@@ -658,6 +717,21 @@ class Journal:
                 f"{said}. Whether it still runs can't be seen from here: look on {owner.host}, and if it is dead "
                 "start again with `-e upgrade_takeover=true`."
             )
+        self._close_run(holder["id"], "lost")
+        return {
+            "run": holder["id"],
+            "kind": holder["kind"],
+            "owner": str(owner),
+            "token": holder["token"],
+            "silent": silent,
+            "evidence": "upgrade_takeover was given" if alive is None else "its process is dead",
+        }
+
+    def _summarise(self, run: int, name: str, content: Mapping[str, Any]) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO summaries (run, name, made, content) VALUES (?, ?, ?, ?)",
+            (run, name, self._clock(), _dump(content)),
+        )
 
     def _close_run(self, run: int, outcome: str) -> None:
         now = self._clock()

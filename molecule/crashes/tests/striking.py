@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from conftest import MEMBERS, Run, unfinished, whole
 from laboratory import Laboratory
@@ -35,9 +36,9 @@ def shell(script: str) -> tuple[str, ...]:
     return ("/bin/sh", "-c", script)
 
 
-def finish(lab: Laboratory, start: Start, release: str) -> Run:
+def finish(lab: Laboratory, start: Start, release: str, **variables: Any) -> Run:
     """The next upgrade brings everything to its end."""
-    run = start(release)
+    run = start(release, **variables)
     assert run.end() == 0, run.output
     assert whole(lab, release)
     assert unfinished() == []

@@ -243,11 +243,15 @@ def test_the_journal_is_lost_with_an_instance_out(
             path = journal_path().with_name(f"{journal_path().name}{name}")
             if path.exists():
                 path.rename(tmp_path / path.name)
-        finish(lab, start, release)
+        stranger = start(release)
+        strange = stranger.end()
+        finish(lab, start, release, upgrade_takeover="true")
     host = run.struck["host"]
     assert code != 0
     assert "Nothing was begun" in refused.output and "docs/journal.md" in refused.output
     assert {member for (_unused, member), state in states.items() if state != "UP"} == {host}
+    # To the balancers a new journal is another controller.
+    assert strange != 0 and "start again with -e upgrade_takeover=true" in stranger.output
     # What the balancers and the engine say is enough to take the one that is out first.
     assert next(job["id"] for job in journal()["jobs"] if job["kind"] == "replace") == struck
     seen.clean()

@@ -78,7 +78,11 @@ def _cluster(lab: Laboratory) -> dict[str, Any]:
             for name in BALANCERS
         },
         "schema": lab.container(MEMBERS[0], "web").check_output("cat /schema/expanded /schema/contracted").split(),
-        "fences": {name: lab.node(name).run("cat /run/rondo-upgrade.fence").rc == 0 for name in BALANCERS},
+        # Whether they were released.
+        "fences": {
+            name: json.loads(lab.node(name).check_output("cat /run/rondo-upgrade.fence"))["released"]
+            for name in BALANCERS
+        },
     }
 
 

@@ -39,6 +39,7 @@ def test_both_reach_the_same_end(upgrade: Upgrade, watch: Watching) -> None:
     assert strategy.code == 0
     assert strategy.report["verdict"] == exported.report["verdict"] == "done"
     assert set(exported.cluster["images"].values()) == {"rondo/web:1"}
+    assert all(exported.cluster["fences"].values())
     same(strategy, exported, "1", "2")
     # No third-party strategy was at work in it, and both kept the budgets.
     assert "strategy plugins" in strategy.output

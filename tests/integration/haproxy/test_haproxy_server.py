@@ -308,3 +308,14 @@ def test_a_run_whose_fence_was_taken_over_changes_nothing(lab: Lab) -> None:
 
     allowed = lab.module("haproxy_server", servers=lab.rows("ctl1"), state="drained", fence={**fence, "token": 4})
     assert allowed["changed"]
+
+    claim = {"socket": None, "path": path, "state": "claimed"}
+    stranger = lab.module("haproxy_fence", **claim, owner="deploy2", token=5)
+    assert stranger["failed"] and "start again with -e upgrade_takeover=true" in stranger["msg"]
+    told = lab.module("haproxy_fence", **claim, owner="deploy2", token=5, takeover=True)
+    assert "taken over from deploy1 (token 4)" in str(told["warnings"])
+    released = lab.module("haproxy_fence", **{**claim, "state": "released"}, owner="deploy2", token=5)
+    assert released["changed"] and released["fence"]["released"]
+    asleep = lab.module("haproxy_server", servers=lab.rows("ctl1"), state="ready", fence={**fence, "token": 4})
+    assert asleep["failed"] and "deploy2 has taken over with token 5" in asleep["msg"]
+    assert lab.status(INTERNAL, "ctl1") == "MAINT"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -16,9 +17,11 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.playbook.task import Task
 from ansible.template import Templar
+from ansible.utils.display import Display
 
 from ansible_collections.rondo.upgrade.plugins.action import journal as action
 from ansible_collections.rondo.upgrade.plugins.modules import journal as documented
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._journal import Journal, Owner
 
 JOB = {"id": "replace a@h1", "kind": "replace", "service": "a", "host": "h1"}
 OTHER = {"id": "replace a@h2", "kind": "replace", "service": "a", "host": "h2"}
@@ -76,7 +79,38 @@ def test_a_run(playbook: Playbook) -> None:
     assert read["journal_run"]["summaries"] == {"probe": {"failed": 0}}
     # Recorded for this process: the tests' own has no parent that forked it as ansible-playbook does its workers.
     assert f"(process {os.getpid()})" in read["journal_run"]["owner"]
-    assert playbook("closed")["lost"] == []
+    assert playbook("closed")["took_over"] is None
+
+
+def test_the_fences_know_all_runs_of_a_journal_as_one(playbook: Playbook) -> None:
+    runs = [playbook("started", plan={"jobs": [JOB]})]
+    playbook("finished", run=1, outcome="done")
+    runs.append(playbook("started", plan={"jobs": [JOB]}))
+    assert runs[0]["owner"] == runs[1]["owner"]
+    assert runs[0]["token"] < runs[1]["token"]
+
+
+def test_a_takeover_is_said_and_a_plan_from_before_another_run_refused(
+    playbook: Playbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Display, "warning", lambda self, text: said.append(text))
+    elsewhere = dataclasses.replace(Owner.of(), host="other")
+    with Journal(playbook.variables["upgrade_journal"]) as journal:
+        journal.start_run({"jobs": [JOB]}, elsewhere)
+        token = journal.token(1)
+    with pytest.raises(AnsibleActionFail, match="look on other"):
+        playbook("closed")
+    closed = playbook("closed", takeover=True)
+    assert (closed["token"], closed["took_over"]["run"], said[0]) == (
+        token,
+        1,
+        f"The journal was taken over from run 1 (upgrade) of {elsewhere}, last heard of 0 s ago: upgrade_takeover was "
+        "given.",
+    )
+    with pytest.raises(AnsibleActionFail, match=r"Run 1 .* since this plan was computed: start again"):
+        playbook("started", plan={"jobs": [JOB]}, last_run=0)
+    playbook("started", plan={"jobs": [JOB]}, last_run=1)
 
 
 def test_a_job_that_the_probe_speaks_against_does_not_end_well(playbook: Playbook, tmp_path: Path) -> None:

@@ -21,17 +21,16 @@ def fence(tmp_path: Path) -> Fence:
     return Fence(str(tmp_path / "fence"))
 
 
-def claim(fence: Fence, owner: str, token: int, check_mode: bool = False, stale_after: float = 3600):
-    return apply(fence, {"state": "claimed", "owner": owner, "token": token, "stale_after": stale_after}, check_mode)[0]
+def claim(fence: Fence, owner: str, token: int, check_mode: bool = False, takeover: bool = False):
+    return apply(fence, {"state": "claimed", "owner": owner, "token": token, "takeover": takeover}, check_mode)[0]
 
 
 def release(fence: Fence, owner: str, token: int, check_mode: bool = False):
-    return apply(fence, {"state": "released", "owner": owner, "token": token, "stale_after": 0}, check_mode)[0]
+    return apply(fence, {"state": "released", "owner": owner, "token": token}, check_mode)[0]
 
 
-def long_ago(fence: Fence) -> None:
-    then = time.time() - 7200
-    os.utime(fence.path, (then, then))
+def free(fence: Fence) -> bool:
+    return fence.read()["released"]
 
 
 def test_claim_read_release(fence: Fence) -> None:
@@ -39,11 +38,12 @@ def test_claim_read_release(fence: Fence) -> None:
     assert claim(fence, "deploy1", 3) is True
     assert claim(fence, "deploy1", 3) is False
     there = fence.read()
-    assert (there["owner"], there["token"]) == ("deploy1", 3)
+    assert (there["owner"], there["token"], there["released"]) == ("deploy1", 3, False)
     assert apply(fence, {"state": "read"}, False)[0] is False
     assert release(fence, "deploy1", 3) is True
     assert release(fence, "deploy1", 3) is False
-    assert fence.read() is None
+    there = fence.read()
+    assert (there["owner"], there["token"], there["released"]) == ("deploy1", 3, True)
 
 
 def test_check_mode_writes_nothing(fence: Fence) -> None:
@@ -51,45 +51,49 @@ def test_check_mode_writes_nothing(fence: Fence) -> None:
     assert fence.read() is None
     claim(fence, "deploy1", 3)
     assert release(fence, "deploy1", 3, check_mode=True) is True
-    assert fence.read() is not None
+    assert not free(fence)
 
 
 def test_the_same_owners_next_run_takes_over_and_its_last_one_may_not(fence: Fence) -> None:
     claim(fence, "deploy1", 3)
     assert claim(fence, "deploy1", 4) is True
-    with pytest.raises(FenceError, match="deploy1 holds the newer token 4, this run has 3; if that run is surely dead"):
+    with pytest.raises(FenceError, match="deploy1 has had the newer token 4, this run has 3: a newer run"):
         claim(fence, "deploy1", 3)
 
 
-def test_another_owner_has_to_wait_until_the_claim_is_stale(fence: Fence) -> None:
+def test_another_owner_waits_for_the_release_however_long_ago_the_claim_was(fence: Fence) -> None:
     claim(fence, "deploy1", 3)
-    with pytest.raises(FenceError, match=r"deploy1 was at work \d+ s ago \(stale after 3600 s\)"):
+    then = time.time() - 7 * 86400
+    os.utime(fence.path, (then, then))
+    with pytest.raises(FenceError, match=r"deploy1 claimed it 604[0-9]{3} s ago .* -e upgrade_takeover=true"):
         claim(fence, "deploy2", 9)
-    long_ago(fence)
+    release(fence, "deploy1", 3)
     assert claim(fence, "deploy2", 9) is True
 
 
-def test_a_newer_token_is_kept_even_when_stale(fence: Fence) -> None:
-    claim(fence, "deploy1", 12)
-    long_ago(fence)
-    with pytest.raises(FenceError, match="haproxy_fence state=released owner=deploy1 token=12"):
-        claim(fence, "deploy2", 9)
-    assert release(fence, "deploy1", 12) is True
-    assert claim(fence, "deploy2", 9) is True
+def test_it_is_taken_over_from_a_run_that_is_surely_dead(fence: Fence) -> None:
+    claim(fence, "deploy1", 3)
+    assert claim(fence, "deploy2", 9, takeover=True) is True
+    assert "deploy2 has taken over" in fence.trespass(3, "deploy1")
 
 
-def test_claiming_again_is_a_sign_of_life(fence: Fence) -> None:
+def test_the_token_outlives_the_release(fence: Fence) -> None:
+    """A run that slept through another's whole run may neither act nor claim when it wakes up."""
     claim(fence, "deploy1", 3)
-    long_ago(fence)
-    claim(fence, "deploy1", 3)
-    assert fence.read()["age"] < 3600
+    claim(fence, "deploy2", 9, takeover=True)
+    release(fence, "deploy2", 9)
+    assert "deploy2 has taken over with token 9; this run (token 3)" in fence.trespass(3, None)
+    for takeover in (False, True):
+        with pytest.raises(FenceError, match="deploy2 has had the newer token 9"):
+            claim(fence, "deploy1", 3, takeover=takeover)
+    assert claim(fence, "deploy1", 10) is True
 
 
 def test_only_the_holder_releases(fence: Fence) -> None:
     claim(fence, "deploy1", 3)
     assert release(fence, "deploy2", 3) is False
     assert release(fence, "deploy1", 2) is False
-    assert fence.read()["owner"] == "deploy1"
+    assert not free(fence)
 
 
 def test_who_may_act(fence: Fence) -> None:

@@ -219,10 +219,12 @@ def test_a_dead_run_is_taken_over_with_what_it_had_in_flight(path: Path) -> None
 
 def test_close_lost(path: Path) -> None:
     with Journal(path) as journal:
-        assert journal.close_lost() == []
+        assert journal.close_lost() is None
         run = journal.start_run(PLAN, dead())
         journal.begin(run, job("ctl1"))
-        assert [row["host"] for row in journal.close_lost()] == ["ctl1"]
+        closed = journal.close_lost() or {}
+        assert [row["host"] for row in closed["jobs"]] == ["ctl1"]
+        assert (closed["run"], closed["token"]) == (run, journal.token(run))
         assert (journal.run() or {})["outcome"] == "lost"
         assert [row["host"] for row in journal.unfinished()] == ["ctl1"]
 
@@ -234,10 +236,88 @@ def test_a_run_on_another_machine_is_not_judged_from_here(path: Path) -> None:
         journal.start_run(PLAN, elsewhere)
         with pytest.raises(JournalLocked, match=r"look on other-machine.*upgrade_takeover=true"):
             journal.start_run(PLAN)
-        assert journal.start_run(PLAN, takeover=True) == 2
+        with pytest.raises(JournalLocked, match="look on other-machine"):
+            journal.close_lost()
+        assert journal.start_run(PLAN, elsewhere, takeover=True) == 2
+        assert (journal.close_lost(takeover=True) or {})["run"] == 2
 
 
-def test_owners() -> None:
+@pytest.mark.parametrize(
+    ("host", "takeover", "evidence"),
+    [("", False, "its process is dead"), ("other-machine", True, "upgrade_takeover was given")],
+)
+def test_a_takeover_says_from_whom(path: Path, host: str, takeover: bool, evidence: str) -> None:
+    clock = Clock()
+    owner = dataclasses.replace(dead(), **{"host": host} if host else {})
+    with Journal(path, clock=clock) as journal:
+        first = journal.start_run(PLAN, owner, "revert")
+        clock.now += 90
+        second = journal.start_run(PLAN, takeover=takeover)
+        assert (journal.run(first) or {})["summaries"] == {}
+        assert (journal.run(second) or {})["summaries"]["took_over"] == {
+            "run": first,
+            "kind": "revert",
+            "owner": str(owner),
+            "token": journal.token(first),
+            "silent": 90,
+            "evidence": evidence,
+        }
+
+
+def test_a_plan_from_before_the_last_run_is_refused(path: Path) -> None:
+    with Journal(path) as journal:
+        assert journal.last_run() == 0
+        known = journal.start_run(PLAN, last_run=0)
+        journal.end_run(known, "done")
+        with pytest.raises(JournalLocked, match=r"Run 1 \(upgrade\) of .* has changed the cluster since this plan"):
+            journal.start_run(PLAN, last_run=0)
+        lost = journal.start_run(PLAN, dead(), last_run=known)
+        # A run that the plan did not know of is newer, also if it was cut off; then it is left as it is.
+        with pytest.raises(JournalLocked, match="Run 2 "):
+            journal.start_run(PLAN, last_run=known)
+        assert (journal.run(lost) or {})["ended"] is None
+        assert journal.last_run() == lost
+        assert journal.start_run(PLAN, last_run=lost) == 3
+
+
+def test_all_runs_of_a_journal_are_one_to_the_fences(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal(path) as journal:
+        first = journal.identity()
+    assert first.startswith(f"{socket.gethostname()}:{path}:")
+    monkeypatch.setattr(socket, "gethostname", lambda: "another-container")
+    with Journal(path) as journal:
+        assert journal.identity() == first
+    path.unlink()
+    with Journal(path) as journal:
+        assert journal.identity() != first
+
+
+def test_a_process_that_nobody_has_waited_for_is_dead() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    owner = Owner.of(process.pid)
+    try:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert Path(f"/proc/{process.pid}/stat").exists()
+        assert owner.alive() is False
+    finally:
+        process.wait()
+
+
+def test_what_can_not_be_seen_is_not_called_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = dead()
+    assert dataclasses.replace(gone, namespace="pid:[1]").alive() is None
+    assert dataclasses.replace(gone, machine="another of that name").alive() is None
+    monkeypatch.setattr(_journal, "_MACHINE", Path("/nowhere"))
+    # Without a machine's id, another boot may be another machine's.
+    assert dataclasses.replace(Owner.of(), boot="an earlier one").alive() is None
+    monkeypatch.setattr(_journal, "_process", lambda pid: None)
+    assert dataclasses.replace(Owner.of(), started="1").alive() is None
+
+
+def test_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = tmp_path / "machine-id"
+    machine.write_text("3d1219c7\n")
+    monkeypatch.setattr(_journal, "_MACHINE", machine)
     mine = Owner.of()
     assert mine.alive() is True
     assert mine.host == socket.gethostname()
