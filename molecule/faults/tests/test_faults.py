@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from laboratory import Laboratory
+from laboratory import Laboratory, journal_run
 from observer import Watch
 
 Play = Callable[..., Any]
@@ -63,6 +64,26 @@ def test_a_wrong_declaration(play: Play, picture: Picture, declared: dict[str, A
     assert "upgrade_services.keystone.min_available" in outcome.output
     assert "upgrade_services.keystone.drain_timout" in outcome.output
     assert picture() == before
+
+
+def test_a_balancer_that_another_controller_has_claimed(lab: Laboratory, play: Play, picture: Picture) -> None:
+    before = picture()
+    fence = "/run/rondo-upgrade.fence"
+    claim = json.dumps({"owner": "deploy2:/build", "token": 1})
+    lab.node("lb2").check_output(f"echo '{claim}' > {fence}")
+    try:
+        outcome = play()
+    finally:
+        lab.node("lb2").check_output(f"rm {fence}")
+    assert outcome.code != 0
+    assert f"Nothing was begun: lb2: {fence}: deploy2:/build claimed it" in outcome.output
+    assert picture() == before
+    # What was claimed already is free again, and so is the journal.
+    assert json.loads(lab.node("lb1").check_output(f"cat {fence}"))["released"] is True
+    run = journal_run()
+    assert run is not None
+    assert (run["outcome"], run["jobs"]) == ("stopped", [])
+    assert "deploy2:/build" in run["summaries"]["stopped"]["reason"]
 
 
 def test_check_mode_touches_nothing(play: Play, picture: Picture) -> None:
