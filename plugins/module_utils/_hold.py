@@ -99,12 +99,15 @@ def owner_word(owner: Optional[str]) -> str:
 MAXCONN_FIXED = {(2, 4): 28, (2, 6): 20, (2, 8): 12, (3, 0): 6}
 MAXCONN_FIXED_FROM = (3, 1)
 
+# Distributions backport single fixes into old releases: what a package's version begins with, and the patch level
+# behind it from which it carries this one, such as {"2.6.12-1+deb12u": 9}. None is known; docs/adr/0004 tells more.
+MAXCONN_FIXED_PACKAGES: Mapping[str, int] = {}
 
-def maxconn_danger(version: str) -> Optional[str]:
+
+def maxconn_danger(version: str, packages: Mapping[str, int] = MAXCONN_FIXED_PACKAGES) -> Optional[str]:
     """Why a frontend of this HAProxy must not be held by its maxconn; None where it is known to be safe.
 
-    `version` as `show info` gives it, with the package's own patch level ("2.6.12-1+deb12u4"). Distributions backport
-    single fixes into old releases; no patch level of a package below is known to carry this one, so none counts.
+    `version` as `show info` gives it, with the package's own patch level ("2.6.12-1+deb12u4").
     """
     match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
     if match is None or re.match(r"\d+\.\d+-dev|\d+\.\d+\.\d+-dev", version):
@@ -115,12 +118,15 @@ def maxconn_danger(version: str) -> Optional[str]:
     fixed = MAXCONN_FIXED.get(branch)
     if fixed is not None and patch >= fixed:
         return None
+    package = re.match(r"(.*-.*?)(\d+)$", version)
+    if package and int(package.group(2)) >= packages.get(package.group(1), math.inf):
+        return None
     known = "in no release of this branch"
     if fixed is not None:
         known = "in this branch from %d.%d.%d on" % (*branch, fixed)
     return (
         "HAProxy %s deadlocks when a frontend's maxconn is raised again while a connection waits (haproxy issue 2726; "
-        "fixed %s, and no patch level of a distribution's package is known to carry the fix)" % (version, known)
+        "fixed %s, and this package's patch level is not known to carry the fix)" % (version, known)
     )
 
 

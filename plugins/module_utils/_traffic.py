@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
 
-from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import Balancer, ask, number
+from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import SECTIONS, Balancer, ask, number
 from ansible_collections.rondo.upgrade.plugins.module_utils._hold import (
     available_memory,
     client_timeouts,
@@ -43,6 +43,37 @@ def routes(text: str) -> Optional[Dict[str, List[str]]]:
     return {backend: sorted(names) for backend, names in found.items()}
 
 
+_DOOR = re.compile(r"(?:\*|0\.0\.0\.0|127\.0\.0\.1|localhost)?:(\d+)$")
+
+
+def doors(text: str) -> Dict[str, str]:
+    """By frontend, a URL that leads through it from the balancer itself: of those that listen in plain text on every
+    address, or on the loopback one, and send what no rule is about to some backend.
+
+    Another address may be one that the balancers share: who knows which of them would answer there.
+    """
+    found: Dict[str, str] = {}
+    open_ends: Set[str] = set()
+    section, name = "", ""
+    for line in text.splitlines():
+        words = line.split("#", 1)[0].split()
+        if not words:
+            continue
+        if words[0] in SECTIONS:
+            section, name = words[0], words[1] if len(words) > 1 else ""
+            if section == "listen":
+                open_ends.add(name)
+        elif section not in ("frontend", "listen"):
+            continue
+        elif words[0] == "default_backend":
+            open_ends.add(name)
+        elif words[0] == "bind" and len(words) > 1:
+            match = _DOOR.match(words[1])
+            if match and not {"ssl", "accept-proxy"} & set(words):
+                found.setdefault(name, "http://127.0.0.1:%s/" % match.group(1))
+    return {name: url for name, url in found.items() if name in open_ends}
+
+
 def rates(
     before: Sequence[Mapping[str, str]], after: Sequence[Mapping[str, str]], seconds: float
 ) -> Dict[str, Optional[float]]:
@@ -68,6 +99,7 @@ def shown(
     text = None if texts is None else "\n".join(texts)
     lead = None if text is None else routes(text)
     timeouts = {} if text is None else client_timeouts(text, [])
+    urls = {} if text is None else doors(text)
     frontends: Dict[str, Any] = {}
     backends: Dict[str, Any] = {}
     for row in rows:
@@ -76,6 +108,7 @@ def shown(
                 "connections": number(row.get("scur")),
                 "maxconn": number(row.get("slim")),
                 "timeout": timeouts.get("timeout client of %s" % row["pxname"]),
+                "url": urls.get(row["pxname"]) if row.get("mode") == "http" else None,
             }
         elif row["type"] == "1":
             backends[row["pxname"]] = {

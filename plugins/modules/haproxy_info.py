@@ -224,6 +224,10 @@ traffic:
         timeout:
           description: Seconds of its C(timeout client). Null if O(config) is not given.
           type: float
+        url:
+          description:
+            - Leads through it from the balancer itself. Null where O(config) names no address that is surely its own.
+          type: str
     connections:
       description: Connections to the whole process now.
       type: int

@@ -57,6 +57,7 @@ def _traffic(service: Service, tables: Mapping[str, Mapping[str, Any]]) -> Traff
         tcp=tuple(tcp),
         frontends=tuple(dict.fromkeys(name for row in rows for name in row["frontends"] or ())),
         unfit="; ".join(_unfit(service, tables, tcp=len(tcp) == len(service.backends))),
+        untested=() if tcp else tuple(_untested(service, tables)),
     )
 
 
@@ -95,6 +96,12 @@ def _rooms(service: Service, tables: Mapping[str, Mapping[str, Any]]) -> Iterato
 
 def _usable(room: float) -> int:
     return max(0, math.floor(room * USABLE))
+
+
+def _untested(service: Service, tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for balancer, table in tables.items():
+        if not any(row["url"] for row in _frontends(service, table).values()):
+            yield balancer
 
 
 def _unfit(service: Service, tables: Mapping[str, Mapping[str, Any]], *, tcp: bool) -> Iterator[str]:

@@ -210,7 +210,9 @@ class Traffic:
     `rate` per second at all balancers together; `concurrency`: requests that servers worked on; `slowest`: seconds of
     the slowest answer; `timeout`: the smallest of the balancers' own on the way, in seconds, and its name; `room`: how
     many waiting requests fit at the balancer that has the least, and what limits them. `tcp`: backends whose
-    connections are not HTTP. `frontends` lead to its backends. `unfit`: why it can't be held, in words.
+    connections are not HTTP. `frontends` lead to its backends. `unfit`: why it can't be held, in words. `untested`:
+    balancers
+    whose configuration tells no way to send a request of one's own.
     """
 
     rate: float | None = None
@@ -223,6 +225,7 @@ class Traffic:
     tcp: tuple[str, ...] = ()
     frontends: tuple[str, ...] = ()
     unfit: str = ""
+    untested: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

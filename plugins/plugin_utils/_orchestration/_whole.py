@@ -194,6 +194,11 @@ def _held(service: Service, choice: Choice, traffic: Traffic) -> Iterator[str]:
         )
         if not service.hold.timeouts:
             yield "the clients' own timeouts are not declared (hold.timeouts): only the balancers' are reckoned with"
+        if traffic.untested:
+            yield (
+                f"HAProxy's configuration on {listed(traffic.untested)} names no address of its own: unless "
+                "hold_self_test there names one, no request is held first for a test"
+            )
     if traffic.tcp:
         yield (
             f"TCP ({listed(traffic.tcp)}): new connections are {'held' if pause else 'moved'}, established ones drained"

@@ -100,6 +100,7 @@ def test_what_passes_through_and_what_there_is_room_for(lab: Lab) -> None:
     assert seen["backends"]["follower_back"]["frontends"] == []
     assert seen["backends"][INTERNAL]["slowest"] >= 0
     assert seen["frontends"]["internal"]["timeout"] == 300
+    assert seen["frontends"]["internal"]["url"] is None
     assert 0 < seen["frontends"]["internal"]["maxconn"] <= seen["maxconn"]
     assert seen["memory_room"] > 0
     assert seen["holds"] is None

@@ -87,6 +87,21 @@ def test_maxconn_is_safe_only_where_the_release_is_known_to_be_fixed(version: st
         assert version in danger
 
 
+@pytest.mark.parametrize(
+    ("version", "safe"),
+    [
+        ("2.6.12-1+deb12u8", False),
+        ("2.6.12-1+deb12u9", True),
+        ("2.6.12-1+deb12u10", True),
+        ("2.6.12-1ubuntu9", False),
+        ("2.6.12", False),
+        ("2.6.13-1+deb12u9", False),
+    ],
+)
+def test_a_package_that_carries_the_fix_is_safe_from_that_patch_level_on(version: str, safe: bool) -> None:
+    assert (maxconn_danger(version, {"2.6.12-1+deb12u": 9}) is None) == safe
+
+
 def test_a_refused_release_names_the_issue_and_the_release_that_is_fixed() -> None:
     assert "haproxy issue 2726; fixed in this branch from 2.6.20 on" in str(maxconn_danger("2.6.12-1+deb12u4"))
     assert "in no release of this branch" in str(maxconn_danger("2.5.3"))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.rondo.upgrade.plugins.module_utils._traffic import listening, rates, routes
+from ansible_collections.rondo.upgrade.plugins.module_utils._traffic import doors, listening, rates, routes
 
 CONFIGURATION = """
 global
@@ -36,6 +36,41 @@ def test_which_frontends_lead_to_a_backend() -> None:
 def test_where_only_haproxy_knows() -> None:
     assert routes(CONFIGURATION + "frontend other\n  use_backend %[req.hdr(host)]\n") is None
     assert routes(".if defined(X)\n" + CONFIGURATION) is None
+
+
+def test_through_which_frontends_a_balancer_asks_itself() -> None:
+    text = """
+frontend everywhere
+    bind *:80
+    bind 192.0.2.5:81
+    default_backend web
+frontend any
+    bind :82 name x
+    default_backend web
+frontend shared      # its address may be another balancer's now
+    bind 192.0.2.5:83
+    default_backend web
+frontend tls
+    bind *:443 ssl crt /etc/cert.pem
+    bind 127.0.0.1:8443
+    default_backend web
+frontend picky       # what no rule is about is answered 503
+    bind *:84
+    use_backend web if { hdr(host) www }
+listen both
+    bind 0.0.0.0:85
+frontend inside
+    bind *:86 accept-proxy
+    default_backend web
+backend web
+    server a 192.0.2.1:80
+"""
+    assert doors(text) == {
+        "everywhere": "http://127.0.0.1:80/",
+        "any": "http://127.0.0.1:82/",
+        "tls": "http://127.0.0.1:8443/",
+        "both": "http://127.0.0.1:85/",
+    }
 
 
 def row(total: str, kind: str = "1") -> dict[str, str]:

@@ -41,8 +41,8 @@ def table(**backend: Any) -> dict[str, Any]:
     return {
         "backends": {"keystone_back": {**row, **backend}, "other": {**row, "frontends": ["other"]}},
         "frontends": {
-            "keystone": {"connections": 100, "maxconn": 2100, "timeout": 60.0},
-            "other": {"connections": 0, "maxconn": 10, "timeout": 1.0},
+            "keystone": {"connections": 100, "maxconn": 2100, "timeout": 60.0, "url": "http://127.0.0.1:5000/"},
+            "other": {"connections": 0, "maxconn": 10, "timeout": 1.0, "url": None},
         },
         "connections": 200,
         "maxconn": 4200,
@@ -67,6 +67,15 @@ def test_traffic_of_all_balancers_together() -> None:
         room_name="maxconn of lb2",
         frontends=("keystone",),
     )
+
+
+def test_a_balancer_that_can_not_ask_itself() -> None:
+    found = traffic_of(table(), table(frontends=["other"]))
+    assert found is not None
+    assert found.untested == ("lb2",)
+    found = traffic_of(table(mode="tcp"), table(frontends=["other"], mode="tcp"))
+    assert found is not None
+    assert found.untested == ()
 
 
 def test_nothing_is_known_before_every_balancer_was_asked() -> None:

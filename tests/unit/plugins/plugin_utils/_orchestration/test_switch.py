@@ -324,6 +324,10 @@ def test_people_are_told_what_waits_and_whether_there_is_a_way_back() -> None:
         "no way back under the hold once database.offline has begun (offline_reversible: false): the old version may "
         "not work after it; if the new one fails then, the requests are let go and fail",
     ]
+    assert held(service(), traffic={"web": replace(PATIENT, untested=("lb1", "lb2"))})[-2] == (
+        "HAProxy's configuration on lb1, lb2 names no address of its own: unless hold_self_test there names one, no "
+        "request is held first for a test"
+    )
     reversible = service(database=Database(offline=True, offline_reversible=True), hold=Hold(on_deadline="reject"))
     assert held(reversible) == [
         "requests are held for 5 s (2 s assumed, 0 s until the old ones have answered; database.offline: declared), "
