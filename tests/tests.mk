@@ -61,7 +61,7 @@ molecule-methods: setup engine  ## hold, side_by_side, held_switch under load an
 	HAPROXY=$(HAPROXY) BALANCERS=$(BALANCERS) molecule test --no-command-borders --scenario-name methods
 
 # Behind two of 3.0 the run is killed in every phase of each method; behind the others in the worst ones.
-molecule-methods-all: setup engine  ## The same behind HAProxy 2.6 and 3.0, with one balancer and with two (about @@ minutes)
+molecule-methods-all: setup engine  ## The same behind HAProxy 2.6 and 3.0, with one balancer and with two
 	set -e; for balancers in 1 2; do for haproxy in 2.6 3.0; do \
 		kills=$$([ $$haproxy/$$balancers != 3.0/2 ] || echo all); \
 		HAPROXY=$$haproxy BALANCERS=$$balancers METHODS_KILLS=$$kills molecule test --no-command-borders --scenario-name methods; \

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Upgrade, foreseen, releases, switched, target, under_load, whole
+from conftest import Upgrade, balancers, foreseen, releases, switched, target, under_load, whole
 from laboratory import Laboratory
 from load import longest_wait
 
@@ -34,6 +34,7 @@ def upgraded(lab: Laboratory, upgrade: Start, folder: Path, **more: Any) -> dict
     hold: dict[str, Any] = switched("keystone")["details"]["hold"]
     assert set(hold["ended"]) == {"off"}
     assert hold["rejected"] == 0
+    assert hold["tested"] == balancers(lab)
     assert hold["held"] >= hold["greatest"]
     assert hold["longest"] == pytest.approx(hold["pause"], abs=LETTING_GO)
     # A client's wait is longer by what Keystone takes, and not shorter but for the few that asked for something else.
