@@ -105,9 +105,7 @@ class ActionModule(ActionBase):
 
     def _begun(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         run = self._run(options, task_vars)
-        seen = look(options["probe"])
-        counted = {"probe": {"sent": seen.sent, "failed": seen.failed}} if seen else {}
-        journal.begin(run, options["job"], {**options["details"], **counted})
+        journal.begin(run, options["job"], {**options["details"], **_probed(options)})
         return _progress(journal, run, options)
 
     def _noted(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +135,8 @@ class ActionModule(ActionBase):
         }
 
     def _summarised(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
-        journal.summarise(self._run(options, task_vars), options["name"], options["content"])
+        content = {**options["content"], **_probed(options)}
+        journal.summarise(self._run(options, task_vars), options["name"], content)
         return {}
 
     def _requested(self, journal: Journal, options: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,6 +175,12 @@ def _warn(took_over: Mapping[str, Any] | None) -> None:
             f"The journal was taken over from run {took_over['run']} ({took_over['kind']}) of {took_over['owner']}, "
             f"last heard of {took_over['silent']} s ago: {took_over['evidence']}."
         )
+
+
+def _probed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the running probe has counted until now, to be kept; nothing where none runs."""
+    seen = look(options["probe"])
+    return {"probe": seen.numbers()} if seen else {}
 
 
 def _verdict(journal: Journal, run: int, options: Mapping[str, Any]) -> str:

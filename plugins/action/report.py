@@ -14,9 +14,11 @@ from ansible.errors import AnsibleActionFail
 from ansible.release import __version__ as core_version
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils import (
+    _builtin,
     _cluster,
     _plan_file,
     _report,
+    _report_counts,
     _report_html,
     _report_junit,
     _tests_page,
@@ -31,8 +33,6 @@ class ActionModule(UpgradeAction):
     OPTIONS = {
         "run": {"type": "int"},
         "probe": {"type": "str"},
-        "before": {"type": "dict"},
-        "after": {"type": "dict"},
         "fail": {"type": "bool", "default": True},
     }
 
@@ -40,23 +40,30 @@ class ActionModule(UpgradeAction):
         directory = self.directory(options, variables)
         source = self.source(variables)
         cluster = source.cluster()
-        before = plain(options["before"]) or _facts(variables, cluster.balancers, "observe_haproxy_before")
-        after = plain(options["after"]) or _facts(variables, cluster.balancers, "observe_haproxy")
+        balancers = _facts(variables, cluster.balancers, "observe_haproxy")
         engines = _facts(variables, source.facts, "observe_engine_version")
-        run, tests, access_logs = self._kept(directory, options["run"], variables)
+        run, tests = self._kept(directory, options["run"], variables)
+        summaries = run["summaries"] if run else {}
+        before, after = summaries.get("before", {}), summaries.get("after", {})
+        _left, moved = _tests_page.unfinished(run or {}, cluster.instances)
         content = _report.report(
             run,
-            _probe(options["probe"]),
-            _report.counted(before, after, {name for each in cluster.services.values() for name in each.backends}),
+            _probe(options["probe"]) or summaries.get("probe") or _report_counts.so_far(before, after),
+            _report_counts.counted(
+                before.get("haproxy", {}),
+                _report_counts.readings(run),
+                after.get("haproxy", {}),
+                {name for each in cluster.services.values() for name in each.backends},
+            ),
             _cluster.differences(cluster, source.facts),
             {
                 "ansible_core": core_version,
-                "haproxy": {name: table.get("version_full", "") for name, table in after.items()},
+                "haproxy": {name: table.get("version_full", "") for name, table in balancers.items()},
                 "engine": sorted({str(version) for version in engines.values() if version}),
             },
             [*cluster.instances, *cluster.services, *cluster.balancers],
             tests,
-            access_logs,
+            _builtin.logged(cluster, after["logs"], moved) if after.get("logs") else None,
             _cluster.artifacts(cluster, source.facts),
         )
         folder = directory / "report"
@@ -75,21 +82,20 @@ class ActionModule(UpgradeAction):
 
     def _kept(
         self, directory: Path, number: int | None, variables: Mapping[str, Any]
-    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None, dict[str, Any] | None]:
-        """What the journal holds of a run: itself, its tests beside the baseline's, and what access logs counted."""
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """What the journal holds of a run: itself, and its tests beside the baseline's."""
         kept = journal(directory)
         if kept is None:
-            return None, None, None
+            return None, None
         with kept:
             run = kept.run(number)
             after = kept.measurement("after", run["id"]) if run else None
             baseline = kept.baseline(run["id"]) if run else None
         if after is None:
-            return run, None, None
+            return run, None
         margins = self.suites(variables).builtin.margins
         services = after["seen"].get("services", [])
-        tests = _tests_page.compared(baseline, _tests_page.results_of(after), margins, services)
-        return run, tests, after["seen"].get("access_logs")
+        return run, _tests_page.compared(baseline, _tests_page.results_of(after), margins, services)
 
 
 def _facts(variables: Mapping[str, Any], hosts: Any, name: str) -> dict[str, Any]:

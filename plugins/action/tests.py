@@ -44,7 +44,7 @@ class ActionModule(UpgradeAction):
         services = options["services"]
         if services is None:
             services = baseline["seen"].get("services", []) if baseline else []
-        left, moved = _tests_page.unfinished(jobs, cluster.instances)
+        left, _moved = _tests_page.unfinished(jobs, cluster.instances)
         results = _builtin.results(cluster, suites.builtin, source.facts, seen, moment, left)
         where = _suite_run.Surroundings(
             directory / "suites",
@@ -57,7 +57,7 @@ class ActionModule(UpgradeAction):
                 if not services or not suite.services or not set(suite.services).isdisjoint(services):
                     results += _suite_run.run(suite, moment, where)
         results = of_services(results, services)
-        kept = {"services": services, "access_logs": _builtin.logged(cluster, seen, moved)}
+        kept = {"services": services}
         if not self._task.check_mode:
             with Journal(directory / JOURNAL) as journal:
                 journal.measure(moment, [dataclasses.asdict(result) for result in results], run, kept)

@@ -41,6 +41,9 @@ COUNTERS = (
     "chkfail", "chkdown", "lastchg", "downtime",
 )  # fmt: skip
 
+# What a reading holds of each backend: that by which a report judges, and no more, because the journal keeps many.
+COUNTED = ("hrsp_5xx", "econ", "eresp", "wretr", "wredis", "stot")
+
 
 class HaproxyError(Exception):
     """HAProxy refused, or its answer makes no sense; the text is one line for people."""
@@ -347,6 +350,19 @@ class Balancer:
             raise HaproxyError("%s: is not a master's socket (haproxy -W -S PATH)" % self.master)
         return parse_old_workers(text)
 
+    def reading(self) -> Dict[str, Any]:
+        """What each worker has counted until now, by backend: the one that serves, and those that a reload replaced.
+
+        A worker is known by `pid` and `started_at`: a container that starts again gives its processes the same pids.
+        `open`: the sessions of its clients.
+        """
+        workers = [_worker(self._ask("show info"), self._ask("show stat"), old=False)]
+        for pid in self.old_workers():
+            info, stat = (self._ask("@!%d show %s" % (pid, what), self.master) for what in ("info", "stat"))
+            if "Pid:" in info and stat.startswith("# pxname"):  # else it ended since `show proc`
+                workers.append(_worker(info, stat, old=True))
+        return {"at": time.time(), "workers": workers}
+
     def old_sessions(self, wanted: Iterable[Key]) -> Dict[Key, int]:
         """How many sessions old workers still carry on the wanted servers; none where there are none."""
         keys = set(wanted)
@@ -371,6 +387,22 @@ class Balancer:
 
     def _ask(self, command: str, address: Optional[str] = None) -> str:
         return ask(address or self.address, command, self.timeout)
+
+
+def _worker(info: str, stat: str, old: bool) -> Dict[str, Any]:
+    told = parse_info(info)
+    rows = parse_stat(stat)
+    return {
+        "pid": number(told.get("Pid")),
+        "started_at": number(told.get("Start_time_sec")),
+        "old": old,
+        "open": sum(number(row.get("scur")) for row in rows if row["type"] == "0"),
+        "backends": {
+            row["pxname"]: dict({name: number(row.get(name)) for name in COUNTED}, mode=row.get("mode", ""))
+            for row in rows
+            if row["type"] == "1"
+        },
+    }
 
 
 def counters(row: Mapping[str, str]) -> Dict[str, Any]:

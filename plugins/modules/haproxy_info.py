@@ -172,6 +172,23 @@ frontends:
   description: Frontends by name, each with C(status), C(mode) and C(totals) as a backend has.
   returned: success
   type: dict
+counters:
+  description:
+    - What each worker has counted until now, in a form that can be subtracted.
+    - With O(master_socket) also what those have that a reload replaced.
+  returned: success
+  type: dict
+  contains:
+    at:
+      description: When they were read, in seconds since the epoch.
+      type: float
+    workers:
+      description:
+        - The worker that serves, then those that it replaced.
+        - Each has C(pid), C(started_at), C(old), C(open) (sessions of clients now) and C(backends), where each backend
+          has its C(mode) and HAProxy's own counters.
+      type: list
+      elements: dict
 old_workers:
   description: Workers that a reload replaced and that still carry sessions. Empty if O(master_socket) is not given.
   returned: success
@@ -346,6 +363,7 @@ def look(balancer, config, measure):
         "started_at": started_at,
         "backends": backends,
         "frontends": frontends,
+        "counters": balancer.reading(),
         "old_workers": balancer.old_workers(),
         "config_changed_since_start": bool(found) if config else None,
         "config_differences": found,

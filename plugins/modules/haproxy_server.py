@@ -209,6 +209,10 @@ down:
       description: The status, in HAProxy's words.
       type: str
       sample: DOWN
+counters:
+  description: What HAProxy has counted when the module ended, as M(rondo.upgrade.haproxy_info) returns it.
+  returned: success
+  type: dict
 unchecked:
   description: Servers, as BACKEND/NAME, that were returned without proof because HAProxy does not check them.
   returned: success
@@ -404,6 +408,7 @@ def main():
     taken = Taken(params["fence"]["path"], params["fence"]["token"]) if params["fence"] else None
     try:
         before, after = run(rotation, params, module.check_mode, taken)
+        counters = balancer.reading()
     except (HaproxyError, FenceError, Refused, Failed) as error:
         module.fail_json(msg=str(error), changed=rotation.changed, closed_sessions=sum(rotation.closed.values()))
     unchecked = [label(key) for key in rotation.unchecked]
@@ -431,6 +436,7 @@ def main():
         out_at=rotation.out_at,
         up_at=rotation.up_at,
         down=others_down(rotation, taken),
+        counters=counters,
         unchecked=unchecked,
         diff={
             "before": {label(key): before[key].status for key in wanted},

@@ -80,7 +80,7 @@ options:
   probe:
     description:
       - The live state file of a probe, F(state.json) in its directory. Where no probe runs, nothing is asked.
-      - With O(state=begun), its counts are kept with the job.
+      - With O(state=begun), its counts are kept with the job; with O(state=summarised), as C(probe) in the summary.
       - With O(state=ended) and O(outcome=done), the task fails where more of its requests failed since then than
         O(max_failed_requests) allows. The job is still in flight then.
     type: path

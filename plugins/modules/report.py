@@ -17,7 +17,8 @@ description:
     screen.
   - Writes the same under O(directory) as a page for a browser, C(report/index.html), as data, C(report/report.json),
     and for CI systems as JUnit XML, C(report/junit.xml). See C(docs/report.md).
-  - Fails if the run did not do all of its jobs, if something is not as declared, or if requests failed.
+  - Fails if the run did not do all of its jobs, if something is not as declared, if requests failed, or if the counts
+    of requests disagree.
 extends_documentation_fragment:
   - rondo.upgrade.controller
 options:
@@ -27,20 +28,13 @@ options:
     type: int
   probe:
     description:
-      - Path of the probe's summary (JSON) on the controller. Without it the report has no requests.
+      - Path of the probe's summary (JSON) on the controller.
+      - Not needed where the role P(rondo.upgrade.probe#role) was stopped after the run, which keeps its summary in the
+        journal. From a probe that has not ended the report has what it had counted when the run ended.
     type: str
-  before:
-    description:
-      - Results of M(rondo.upgrade.haproxy_info) by balancer, from before the run.
-      - The balancers' fact C(observe_haproxy_before) if not given.
-    type: dict
-  after:
-    description:
-      - The same from after the run. The balancers' fact C(observe_haproxy) if not given.
-    type: dict
   fail:
     description:
-      - Fail when the verdict is not V(clean). The files are written in any case.
+      - Fail when the verdict is V(failed). The files are written in any case.
     type: bool
     default: true
 attributes:
@@ -55,7 +49,6 @@ attributes:
 EXAMPLES = r"""
 - name: Report on the run that just ended
   rondo.upgrade.report:
-    probe: build/probe/summary.json
     show: true
 """
 

@@ -27,17 +27,24 @@ class LimitError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Requests that a probe sent, and those of them that failed, since it began. `last`: the last failure, in words."""
+    """Requests that a probe sent, and those of them that failed or were sent again, since it began. `last`: the last
+    failure, in words."""
 
     sent: int
     failed: int
     last: str = ""
+    retried: int = 0
+
+    def numbers(self) -> dict[str, int]:
+        return {"sent": self.sent, "failed": self.failed, "retried": self.retried}
 
     def since(self, earlier: Counts) -> Counts:
         """What was added since. A probe that was started again in between counts from zero."""
         if earlier.sent > self.sent or earlier.failed > self.failed:
             return self
-        return Counts(self.sent - earlier.sent, self.failed - earlier.failed, self.last)
+        return Counts(
+            self.sent - earlier.sent, self.failed - earlier.failed, self.last, max(0, self.retried - earlier.retried)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,8 @@ def look(path: str | os.PathLike[str] | None) -> Counts | None:
         state = json.loads(Path(path).read_text(encoding="utf-8"))
         if not state["running"] or not _runs(int(state["pid"])):
             return None
-        return Counts(int(state["sent"]), int(state["failed"]), _words(state.get("last_failure")))
+        words = _words(state.get("last_failure"))
+        return Counts(int(state["sent"]), int(state["failed"]), words, int(state.get("retried", 0)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -3,37 +3,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What became of a run: report.json, and the same on one screen.
 
-Sources: the run as the journal holds it, the probe's summary, the counters of the balancers before and after, what the
-tests said then and now, and what differs from the declaration now. Times in the journal are seconds since the epoch.
+Sources: the run as the journal holds it, the probe's summary or what it had counted when the run ended, the counters of
+the balancers, what the tests said before and after, and what differs from the declaration now. Times in the journal are
+seconds since the epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ._page import WIDTH, count, duration, some, wrapped
-from ._report_parts import (
-    checks,
-    counts,
-    haproxy_source,
-    held,
-    log_source,
-    out_of_rotation,
-    probe_source,
-    summary,
-    timeline,
-    when,
-)
+from ._report_counts import COUNTERS, counts, haproxy_source, log_source, probe_source
+from ._report_parts import checks, held, instances, least, longest_out, summary, timeline, when
 from ._tests_page import name, told
 
 SCHEMA = 1
-COUNTERS = ("hrsp_5xx", "econ", "eresp", "wretr", "wredis")
-ALL = (*COUNTERS, "stot")
 _REQUESTS = (
     "sent",
     "failed",
     "retried",
+    "so_far",
     "held",
     "succeeded",
     "longest_gap_seconds",
@@ -58,18 +48,21 @@ def report(
     access_logs: Mapping[str, Any] | None = None,
     artifacts: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The content of report.json. `run`: the journal's, None if nothing was ever run; `haproxy`: from `counted`;
+    """The content of report.json. `run`: the journal's, None if nothing was ever run; `probe`: its summary, or from
+    `_report_counts.so_far`; `haproxy`: from `_report_counts.counted`;
     `compared`: names of what was compared with the declaration; `tests`: from `_tests_page.compared`, None where none
     ran after the run; `access_logs`: from `_builtin.logged`; `artifacts`: what runs now, by service.
 
-    `verdict` is "clean" (everything done, and a probe saw no request fail), "done" (the same without a probe) or
-    "failed"; `reasons` says why it failed. `whole`: every job of the plan is done.
+    `verdict` is "clean" (everything done, and three counts that are whole agree that no request failed), "done" (the
+    same, with counts missing or not whole: `counts.missing`) or "failed"; `reasons` says why it failed. `whole`: every
+    job of the plan is done.
     """
     jobs = run["jobs"] if run else []
     planned = [job["id"] for job in run["plan"].get("jobs", ())] if run else []
     begun = {job["id"] for job in jobs}
     left = [name for name in planned if name not in begun]
     counted_by = counts(probe_source(probe), haproxy_source(haproxy), log_source(access_logs))
+    waited, replaced = held(run), instances(run)
     regressions = [row for row in tests["changes"] if row["class"] == "regression"] if tests else []
     reasons = [
         *_reasons(jobs, left, _stopped(run), probe, counted_by, differences),
@@ -77,22 +70,25 @@ def report(
     ]
     content = {
         "schema": SCHEMA,
-        "verdict": "failed" if reasons else "clean" if probe else "done",
+        "verdict": "failed" if reasons else "done" if counted_by["missing"] else "clean",
         "reasons": reasons,
         "run": _run(run) if run else None,
         "whole": bool(run) and not left and all(job["outcome"] == "done" for job in jobs),
         "makespan_seconds": _makespan(jobs),
         "forecast": dict(run["plan"].get("forecast", {})) if run else {},
         "requests": {key: probe[key] for key in _REQUESTS if key in probe} if probe else None,
-        "latency_ms": dict(probe["latency_ms"]) if probe else None,
+        "latency_ms": dict(probe["latency_ms"]) if probe and "latency_ms" in probe else None,
         "failures": list(probe.get("failures", ())) if probe else [],
         "timeline": timeline(run),
-        "held": held(run),
+        "held": waited,
+        "held_requests": sum(row["held"] or 0 for row in waited),
+        "longest_held_seconds": max((row["longest_seconds"] for row in waited if row["longest_seconds"]), default=None),
         "regressions": [{**row, "name": name(row)} for row in regressions],
         "tests": _tests(tests),
         "access_logs": dict(access_logs) if access_logs else None,
         "artifacts": [dict(row) for row in artifacts],
-        "instances": [_instance(job) for job in jobs if job["kind"] == "replace"],
+        "instances": replaced,
+        "longest_out_of_rotation": longest_out(replaced),
         "schema_jobs": [_schema_job(job) for job in jobs if job["kind"] not in ("replace", "switch", "settle")],
         "not_begun": left,
         "differences": list(differences),
@@ -116,35 +112,6 @@ def _tests(tests: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _run(run: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: run[key] for key in ("id", "kind", "owner", "outcome")}
     return {**kept, "started": when(run.get("started")), "ended": when(run.get("ended"))}
-
-
-def counted(
-    before: Mapping[str, Mapping[str, Any]],
-    after: Mapping[str, Mapping[str, Any]],
-    backends: Collection[str] | None = None,
-) -> dict[str, int | dict[str, Any]]:
-    """How much HAProxy's own counters rose, of `backends` (None: all) together, and by balancer.
-
-    A worker that was replaced (a reload, a restart) counts from zero again: what its predecessor counted after `before`
-    is lost, so `by_balancer` says `restarted`, and the sum is a lower bound. The same where a counter has become
-    smaller: someone has cleared it. `unseen`: balancers without both counts.
-    """
-    seen = [name for name in after if "backends" in after[name] and "backends" in before.get(name, {})]
-    rows: dict[str, Any] = {}
-    for balancer in seen:
-        then, now = ({key: _sum(side[balancer], key, backends) for key in ALL} for side in (before, after))
-        restarted = before[balancer].get("pid") != after[balancer].get("pid") or any(
-            now[key] < then[key] for key in ALL
-        )
-        rows[balancer] = {key: now[key] - (0 if restarted else then[key]) for key in ALL}
-        rows[balancer]["restarted"] = restarted
-    total: dict[str, Any] = {key: sum(row[key] for row in rows.values()) for key in ALL}
-    return {**total, "by_balancer": rows, "unseen": sorted({*before, *after} - set(seen))}
-
-
-def _sum(table: Mapping[str, Any], key: str, backends: Collection[str] | None) -> int:
-    chosen = (row for name_, row in table["backends"].items() if backends is None or name_ in backends)
-    return sum(int(row["totals"].get(key) or 0) for row in chosen)
 
 
 def _reasons(
@@ -179,22 +146,6 @@ def _makespan(jobs: Sequence[Mapping[str, Any]]) -> float:
     return round(float(max(ends) - min(job["begun"] for job in jobs)), 3) if ends else 0.0
 
 
-def _instance(job: Mapping[str, Any]) -> dict[str, Any]:
-    details = job["details"]
-    return {
-        "name": job["instance"],
-        "from": job["running"],
-        "to": job["artifact"]["target"],
-        "began": when(job["begun"]),
-        "ended": when(job["ended"]),
-        "outcome": job["outcome"] or "in flight",
-        "seconds_out_of_rotation": out_of_rotation(job),
-        "closed_sessions": details.get("closed_sessions", 0),
-        "kept": details.get("kept", ""),
-        "reason": details.get("reason", ""),
-    }
-
-
 def _schema_job(job: Mapping[str, Any]) -> dict[str, Any]:
     ended, outcome = when(job["ended"]), job["outcome"] or "in flight"
     return {"id": job["id"], "began": when(job["begun"]), "ended": ended, "outcome": outcome}
@@ -211,6 +162,7 @@ def page(content: Mapping[str, Any]) -> str:
         list(_others(content)),
         list(_differences(content)),
         list(_kept(content)),
+        list(_artifacts(content)),
         list(_versions(content)),
         list(_next(content)),
         [content["summary"]],
@@ -220,14 +172,14 @@ def page(content: Mapping[str, Any]) -> str:
 
 _VERDICTS = {
     "clean": "CLEAN: everything is done and no request failed",
-    "done": "DONE: everything is done; no probe ran, so nothing proves that no request failed",
+    "done": "DONE: everything is done; what keeps it from being called clean:",
     "failed": "FAILED",
 }
 
 
 def _verdict(content: Mapping[str, Any]) -> Iterator[str]:
     yield f"REPORT  {_VERDICTS[content['verdict']]}"
-    for reason in content["reasons"]:
+    for reason in content["reasons"] or content["counts"]["missing"]:
         yield from wrapped(reason, "  - ")
     run = content["run"]
     if run is None:
@@ -241,33 +193,36 @@ def _verdict(content: Mapping[str, Any]) -> Iterator[str]:
 
 def _traffic(content: Mapping[str, Any]) -> Iterator[str]:
     if requests := content["requests"]:
-        latency = content["latency_ms"]
-        yield f"REQUESTS  sent {requests['sent']}, failed {requests['failed']}, retried {requests.get('retried', 0)}"
-        shown = ", ".join(
-            f"{key} {latency[key]:.0f} ms" for key in ("p50", "p99", "max") if latency.get(key) is not None
-        )
-        yield f"  latency {shown}"
+        so_far = ", so far: the probe goes on" if requests.get("so_far") else ""
+        numbers = f"sent {requests['sent']}, failed {requests['failed']}, retried {requests.get('retried', 0)}"
+        yield f"REQUESTS  {numbers}{so_far}"
+        if latency := content["latency_ms"]:
+            yield f"  latency {_latency(latency)}"
         if "longest_gap_seconds" in requests:
             yield f"  longest gap without a success {requests['longest_gap_seconds']:.2f} s"
         if "proves" in requests:
             yield from wrapped(requests["proves"]["text"], "  ")
+        for kind, row in requests.get("kinds", {}).items():
+            told = (
+                f"sent {row['sent']}, failed {row['failed']}, retried {row['retried']}; {_latency(row['latency_ms'])}"
+            )
+            yield from wrapped(told, f"  {kind}  "[: WIDTH // 2])
         for failure in content["failures"][:3]:
             yield from wrapped(
                 f"{failure.get('at', '')} {failure.get('request', '')}: {failure.get('reason', '')}", "  failed "
             )
-    haproxy = content["haproxy"]
-    if haproxy.get("by_balancer"):
-        yield f"HAPROXY  {', '.join(f'{key} +{haproxy[key]}' for key in COUNTERS)}"
-        if again := [name for name, row in haproxy["by_balancer"].items() if row["restarted"]]:
-            yield from wrapped(f"reloaded or restarted meanwhile, so that these are lower bounds: {some(again)}", "  ")
-    if haproxy.get("unseen"):
-        yield from wrapped(f"HAProxy's counters are not known of: {some(haproxy['unseen'])}", "  ")
+    for balancer, row in content["haproxy"]["by_balancer"].items():
+        yield from wrapped(", ".join(f"{key} +{row[key]}" for key in COUNTERS), f"HAPROXY  {balancer}  "[: WIDTH // 2])
     if logs := content["access_logs"]:
         yield f"ACCESS LOGS  {count(logs['requests'], 'request')}, {logs['failed']} failed"
-        for note in logs["notes"][:3]:
-            yield from wrapped(note, "  ")
-    if requests or haproxy.get("by_balancer"):
-        yield from wrapped(content["counts"]["note"], "COUNTS  ")
+    yield from wrapped(content["counts"]["note"], "COUNTS  ")
+    # Of a run that is done the verdict has told it already.
+    for missing in content["counts"]["missing"] if content["verdict"] == "failed" else ():
+        yield from wrapped(f"not whole: {missing}", "  ")
+
+
+def _latency(latency: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{key} {latency[key]:.0f} ms" for key in ("p50", "p99", "max") if latency.get(key) is not None)
 
 
 def _held(content: Mapping[str, Any]) -> Iterator[str]:
@@ -312,7 +267,7 @@ def _instances(content: Mapping[str, Any]) -> Iterator[str]:
     for row in rows[:_MOST_INSTANCES]:
         out = row["seconds_out_of_rotation"]
         told = f"{row['from'] or 'nothing'} -> {row['to']}"
-        told += "" if out is None else f", out of rotation {duration(out)}"
+        told += "" if out is None else f", out of rotation {least(out, row['still_out'])}"
         if row["closed_sessions"]:
             told += f", {count(row['closed_sessions'], 'session')} closed at the drain's timeout"
         if row["kept"] and row["outcome"] != "done":
@@ -324,9 +279,25 @@ def _instances(content: Mapping[str, Any]) -> Iterator[str]:
 
 def _kept(content: Mapping[str, Any]) -> Iterator[str]:
     """What there is to go back to. What failed has it beside its own line."""
-    kept = [f"{row['name']}: {row['kept']}" for row in content["instances"] if row["kept"] and row["outcome"] == "done"]
-    if kept:
-        yield from wrapped(some(kept, 6), "KEPT for going back  ", "  ")
+    rows = [row for row in content["instances"] if row["kept"] and row["outcome"] == "done"]
+    if rows:
+        yield "KEPT for going back"
+    for until in dict.fromkeys(row["until"] for row in rows):
+        kept = [f"{row['name']}: {row['kept']}" for row in rows if row["until"] == until]
+        yield from wrapped(f"{until}: {some(kept, 6)}", "  ", "    ")
+
+
+def _artifacts(content: Mapping[str, Any]) -> Iterator[str]:
+    rows = content["artifacts"]
+    if rows:
+        yield "RUNS NOW"
+    for row in rows[:_MOST_INSTANCES]:
+        told = f"{row['artifact']} on {count(row['instances'], 'instance')}"
+        yield from wrapped(
+            told + (f", {row['digest']}" if row["digest"] else ""), f"  {row['service']}  "[: WIDTH // 2]
+        )
+    if len(rows) > _MOST_INSTANCES:
+        yield f"  and {len(rows) - _MOST_INSTANCES} more, see report.json"
 
 
 def _versions(content: Mapping[str, Any]) -> Iterator[str]:

@@ -53,9 +53,6 @@ def html(report: Mapping[str, Any]) -> str:
         failed_jobs=[row for row in report["timeline"] if row["outcome"] != "done"],
         instances=_most(report["instances"]),
         kept=[(number, row) for number, row in _most(report["instances"]) if row["kept"]],
-        held=sum(row["held"] or 0 for row in report["held"]),
-        longest_held=max((row["longest_seconds"] for row in report["held"] if row["longest_seconds"]), default=None),
-        longest_out=max((row["seconds_out_of_rotation"] or 0.0 for row in report["instances"]), default=0.0),
     )
 
 
@@ -264,6 +261,7 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
     "number": lambda value: f"{value:,}",
     "duration": duration,
     "milliseconds": _milliseconds,
+    "apart": lambda seconds: _milliseconds(seconds * 1000),
     "moment": _moment,
     "day": lambda value: datetime.fromisoformat(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
     "text": str,

@@ -1,13 +1,13 @@
 # Copyright (c) 2026, The rondo.upgrade authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parts of report.json: jobs as planned and as they went, counts that have to agree, checks, all of it in one line."""
+"""Parts of report.json: jobs as planned and as they went, instances, what was held, checks, all of it in one line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._page import count, duration
 
@@ -17,14 +17,36 @@ def when(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def out_of_rotation(job: Mapping[str, Any]) -> float | None:
-    """Seconds out of rotation: as measured, else the job's without the time for which it had to stay healthy in it."""
-    if "out_seconds" in job["details"]:
-        return float(job["details"]["out_seconds"])
-    if job["ended"] is None or job["outcome"] != "done":
-        return None
-    dwell = job["min_healthy_time"] + job["bake_time"] if job["servers"] else 0.0
-    return round(max(0.0, float(job["ended"] - job["begun"] - dwell)), 3)
+class Out(NamedTuple):
+    """How long an instance was out of rotation. `still`: it has not come back, so that it is at least so long."""
+
+    seconds: float | None
+    still: bool = False
+
+
+def out_of_rotation(job: Mapping[str, Any], ends: float) -> Out:
+    """As measured, else the job's time without that for which the instance had to stay healthy in it.
+
+    One that failed after it was drained is out until the run `ends`, unless its old version was put back.
+    """
+    details = job["details"]
+    if job["outcome"] == "done":
+        if "out_seconds" in details:
+            return Out(float(details["out_seconds"]))
+        dwell = job["min_healthy_time"] + job["bake_time"] if job["servers"] else 0.0
+        return Out(round(max(0.0, float(job["ended"] - job["begun"] - dwell)), 3))
+    if job["outcome"] != "failed" or (job["servers"] and not details.get("readings")):
+        return Out(None)
+    if details.get("reverted", "").endswith("and serves."):
+        return Out(round(float(job["ended"] - job["begun"]), 3))
+    return Out(round(max(0.0, float(ends - job["begun"])), 3), still=True)
+
+
+def ending(run: Mapping[str, Any]) -> float:
+    """When the run ended; of one that died, the last that is known of it."""
+    moments = [run.get("ended") or run.get("heartbeat") or 0.0]
+    moments += [job["ended"] or job["begun"] for job in run["jobs"]]
+    return float(max(moments))
 
 
 def timeline(run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -37,13 +59,14 @@ def timeline(run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         return []
     planned = {job["id"]: job for job in run["plan"].get("jobs", ())}
     begun = sorted(run["jobs"], key=lambda job: float(job["begun"]))
-    rows = [_row(job, planned.get(job["id"])) for job in begun]
+    ends = ending(run)
+    rows = [_row(job, planned.get(job["id"]), ends) for job in begun]
     seen = {job["id"] for job in begun}
     left = [job for name, job in planned.items() if name not in seen]
-    return rows + [_row(job, job) for job in sorted(left, key=lambda job: float(job.get("start", 0)))]
+    return rows + [_row(job, job, ends) for job in sorted(left, key=lambda job: float(job.get("start", 0)))]
 
 
-def _row(job: Mapping[str, Any], planned: Mapping[str, Any] | None) -> dict[str, Any]:
+def _row(job: Mapping[str, Any], planned: Mapping[str, Any] | None, ends: float) -> dict[str, Any]:
     begun = "begun" in job
     return {
         "id": job["id"],
@@ -55,101 +78,83 @@ def _row(job: Mapping[str, Any], planned: Mapping[str, Any] | None) -> dict[str,
         "began": when(job["begun"]) if begun else None,
         "ended": when(job["ended"]) if begun else None,
         "outcome": (job["outcome"] or "in flight") if begun else "not begun",
-        "seconds_out_of_rotation": out_of_rotation(job) if begun and job["kind"] == "replace" else None,
+        "seconds_out_of_rotation": out_of_rotation(job, ends).seconds if begun and job["kind"] == "replace" else None,
         "reason": job["details"].get("reason", "") if begun else "",
     }
 
 
-def probe_source(probe: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What the probe counted, as a source for `counts`; None without a probe."""
-    if probe is None:
-        return None
-    failed = int(probe["failed"])
+def instances(run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """A row for each instance that the run replaced or began to: by a job of its own, or in its service's `switch`."""
+    if run is None:
+        return []
+    ends = ending(run)
+    gone = {
+        job["service"]: f"{job['id']}, {when(job['begun'])}" for job in run["jobs"] if job["details"].get("no_return")
+    }
+    return [_instance(job, gone.get(job["service"], ""), ends) for job in _replacing(run["jobs"])]
+
+
+def _replacing(jobs: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Under a `hold` one job replaces all instances. Nobody is out of rotation then: requests wait for them."""
+    for job in jobs:
+        if job["kind"] == "replace":
+            yield job
+        elif job["kind"] == "switch" and job["method"] == "hold":
+            kept = job["details"].get("kept") or {}
+            for member in job["instances"]:
+                if not member["current"]:
+                    yield {**job, **member, "details": {**job["details"], "kept": kept.get(member["host"], "")}}
+
+
+def _instance(job: Mapping[str, Any], gone: str, ends: float) -> dict[str, Any]:
+    details = job["details"]
+    out = out_of_rotation(job, ends) if job["kind"] == "replace" else Out(None)
+    kept = details.get("kept", "")
     return {
-        "name": "probe",
-        "failed": failed,
-        "of": int(probe["sent"]),
-        "retried": int(probe.get("retried", 0)),
-        "complete": True,
-        "said": f"the probe saw {count(failed, 'request')} fail" if failed else "the probe saw no request fail",
-        "note": "",
+        "name": job["instance"],
+        "from": job["running"],
+        "to": job["artifact"]["target"],
+        "began": when(job["begun"]),
+        "ended": when(job["ended"]),
+        "outcome": job["outcome"] or "in flight",
+        "seconds_out_of_rotation": out.seconds,
+        "still_out": out.still,
+        "closed_sessions": details.get("closed_sessions", 0),
+        "kept": kept,
+        "until": (f"no way back since {gone}" if gone else "until its next replacement") if kept else "",
+        "reason": details.get("reason", ""),
     }
 
 
-def haproxy_source(haproxy: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the balancers' own counters rose by (from `_report.counted`), as a source; None where none was seen."""
-    if not haproxy.get("by_balancer"):
+def longest_out(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The longest time that an instance was out of rotation; None where none was."""
+    out = [row for row in rows if row["seconds_out_of_rotation"] is not None]
+    if not out:
         return None
-    again = [name for name, row in haproxy["by_balancer"].items() if row["restarted"]]
-    notes = [
-        *(
-            [f"reloaded or restarted meanwhile, what was counted before that is lost: {', '.join(again)}"]
-            if again
-            else []
-        ),
-        *([f"not known of: {', '.join(haproxy['unseen'])}"] if haproxy.get("unseen") else []),
-    ]
-    failed = int(haproxy["hrsp_5xx"])
+    longest = max(out, key=lambda row: (row["seconds_out_of_rotation"], row["still_out"]))
     return {
-        "name": "HAProxy",
-        "failed": failed,
-        "of": haproxy.get("stot"),
-        "retried": int(haproxy["wretr"]) + int(haproxy["wredis"]),
-        "complete": not notes,
-        "said": f"HAProxy counted {count(failed, 'answer')} 5xx" if failed else "HAProxy counted no answer 5xx",
-        "note": "; ".join(notes),
+        "seconds": longest["seconds_out_of_rotation"],
+        "still_out": longest["still_out"],
+        "instance": longest["name"],
     }
 
 
-def log_source(logs: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What the services' access logs count (from `_builtin.logged`), as a source; None where none was read."""
-    if not logs or not logs["services"]:
-        return None
-    failed, silent = int(logs["failed"]), logs["silent"]
-    notes = [*logs["notes"], *([f"no request in the logs of: {', '.join(silent)}"] if silent else [])]
-    return {
-        "name": "access logs",
-        "failed": failed,
-        "of": int(logs["requests"]),
-        "retried": None,
-        "complete": not notes,
-        "said": f"the services logged {count(failed, 'answer')} 5xx" if failed else "the services logged no answer 5xx",
-        "note": "; ".join(notes),
-    }
-
-
-def counts(*sources: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Whether independent counts agree; sources that don't exist are left out.
-
-    A source: `name`, `failed`, `of` (None: not known), `retried`, `complete` (False: the true number may be greater),
-    `said` (a sentence), `note`. They don't see the same requests (a balancer serves others than the probe, a client may
-    fail without reaching a balancer), so numbers may differ: they agree when all saw failures or none did. One that has
-    seen no request at all (`of` is 0) is no witness: a service that writes no access log would agree with anything.
-    `agree` is None where there are fewer than two.
-    """
-    found = [dict(source) for source in sources if source is not None]
-    heard = [source for source in found if source["of"] != 0 or source["failed"]]
-    saw = {source["failed"] > 0 for source in heard}
-    agree = None if len(heard) < 2 else len(saw) == 1
-    told = ", ".join(source["said"] for source in sorted(heard, key=lambda source: not source["failed"]))
-    note = {
-        None: "fewer than two counts: nothing to compare",
-        True: f"the counts agree: {told}",
-        False: f"the counts disagree: {told}",
-    }[agree]
-    return {"agree": agree, "note": note, "sources": found}
+def least(seconds: float, still: bool) -> str:
+    return f"at least {duration(seconds)}" if still else duration(seconds)
 
 
 def held(run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """What each switch did with the requests that came meanwhile: they waited, which is not failing.
 
-    From the job's details: `hold` (held, rejected, longest, greatest, memory, pause), `steps`, `switched_back`.
+    From the job's details: `hold` (held, rejected, longest, greatest, memory, pause, closed_sessions), `steps`,
+    `spread`, `switched_back`; and what settling the service at home closed.
     """
     rows = []
     for job in run["jobs"] if run else ():
         details = job["details"]
         hold, steps, back = details.get("hold") or {}, details.get("steps") or [], details.get("switched_back") or ""
-        if not (hold or steps or back):
+        settled = details.get("closed_sessions", 0) if job["kind"] == "settle" else 0
+        if not (hold or steps or back or settled):
             continue
         row = {
             "service": job["service"],
@@ -161,6 +166,8 @@ def held(run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
             "greatest": hold.get("greatest"),
             "memory_bytes": hold.get("memory"),
             "pause_seconds": hold.get("pause"),
+            "spread_seconds": details.get("spread"),
+            "closed_sessions": hold.get("closed_sessions", 0) + settled,
             "ended": str(hold.get("ended") or ""),
             "steps": list(steps),
             "switched_back": str(back),
@@ -182,6 +189,10 @@ def _held(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"held for {duration(row['pause_seconds'])}"
     if row["rejected"]:
         yield f"{count(row['rejected'], 'request')} rejected at the deadline"
+    if row["spread_seconds"] is not None:
+        yield f"balancers cut over within {row['spread_seconds'] * 1000:.0f} ms"
+    if row["closed_sessions"]:
+        yield f"{count(row['closed_sessions'], 'session')} closed at the drain's timeout"
     if row["steps"]:
         yield f"moved in {count(len(row['steps']), 'step')}"
     if row["switched_back"]:
@@ -215,14 +226,14 @@ def _facts(content: Mapping[str, Any]) -> Iterator[str]:
         told = "" if forecast is None else f" (forecast {duration(forecast)})"
         yield f"{done} of {count(len(rows), 'job')} done in {duration(content['makespan_seconds'])}{told}"
     if requests := content["requests"]:
-        yield f"{requests['failed']} of {count(requests['sent'], 'request')} failed"
+        so_far = " so far" if requests.get("so_far") else ""
+        yield f"{requests['failed']} of {count(requests['sent'], 'request')} failed{so_far}"
     else:
         yield "no probe ran"
-    out = [row["seconds_out_of_rotation"] for row in rows if row["seconds_out_of_rotation"] is not None]
-    if out:
-        yield f"longest out of rotation {duration(max(out))}"
-    if waited := sum(row["held"] or 0 for row in content["held"]):
-        yield f"{count(waited, 'request')} held"
+    if out := content["longest_out_of_rotation"]:
+        yield f"longest out of rotation {least(out['seconds'], out['still_out'])}"
+    if content["held_requests"]:
+        yield f"{count(content['held_requests'], 'request')} held"
     if content["tests"] and content["tests"]["has_baseline"]:
         yield count(len(content["regressions"]), "regression") if content["regressions"] else "no regression"
     if (agree := content["counts"]["agree"]) is not None:

@@ -80,6 +80,18 @@ def test_no_request_failed(report: dict[str, Any]) -> None:
     assert report["requests"]["failed"] == 0
 
 
+def test_three_counts_agree_and_the_run_is_called_clean(report: dict[str, Any]) -> None:
+    counts = report["counts"]
+    assert counts["agree"] is True and counts["missing"] == [], counts
+    assert {source["name"]: source["failed"] for source in counts["sources"]} == {
+        "probe": 0,
+        "HAProxy": 0,
+        "access logs": 0,
+    }
+    assert all(source["of"] > 0 for source in counts["sources"])
+    assert report["verdict"] == "clean"
+
+
 def test_the_report_names_every_instance(report: dict[str, Any]) -> None:
     assert {one["name"]: (one["from"], one["to"]) for one in report["instances"]} == {
         f"keystone@{node}": ("rondo/keystone:28.1.0", "rondo/keystone:29.1.0") for node in CONTROLLERS

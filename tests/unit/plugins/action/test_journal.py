@@ -122,7 +122,7 @@ def test_a_job_that_the_probe_speaks_against_does_not_end_well(playbook: Playboo
     playbook.variables["upgrade_run"] = playbook("started", plan={"jobs": [JOB, OTHER]})["run"]
     seen(100, 5)
     begun = playbook("begun", job=JOB, probe=str(state))
-    assert begun["job"]["details"] == {"probe": {"sent": 100, "failed": 5}}
+    assert begun["job"]["details"] == {"probe": {"sent": 100, "failed": 5, "retried": 0}}
     seen(200, 7)
     refused = playbook("ended", job=JOB, outcome="done", probe=str(state), max_failed_requests="1")
     assert refused["failed"] is True

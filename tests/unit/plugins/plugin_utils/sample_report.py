@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._regression import Margins, Result
-from ansible_collections.rondo.upgrade.plugins.plugin_utils._report import counted, report
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._report import report
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._report_counts import counted
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._tests_page import compared
 
 BEGAN = 1_780_000_000.0
@@ -62,7 +63,10 @@ def run(fails: str | None = None) -> dict[str, Any]:
         details: dict[str, Any] = {}
         if job["kind"] == "replace":
             details = {"closed_sessions": 0, "kept": f"{job['service']}.rondo-kept-always-3f1c0b2a9d8e"}
+        if job["kind"] == "contract":
+            details = {"no_return": True}
         if name == fails:
+            details["readings"] = [("lb1", {"at": BEGAN + begun + 1, "workers": []})]
             details["reason"] = "Ask it directly: http://192.0.2.13:5000/healthcheck answered 503 for 120s, not 200"
         times = {"begun": BEGAN + begun, "ended": BEGAN + ended}
         jobs.append({**job, **times, "outcome": "failed" if name == fails else "done", "details": details})
@@ -142,18 +146,23 @@ def probe(*, failing: range = range(0), seconds: int = 96) -> dict[str, Any]:
     }
 
 
-def _table(pid: int, errors: int, streams: int = 5000) -> dict[str, Any]:
+def _worker(started: int, errors: int, streams: int) -> dict[str, Any]:
     totals = {"hrsp_5xx": errors, "econ": 2, "eresp": 0, "wretr": 1, "wredis": 0, "stot": streams}
-    return {"pid": pid, "backends": {"keystone_back": {"totals": totals}}}
+    keystone_back = {"mode": "http", **totals}
+    return {"pid": 8, "started_at": started, "old": False, "open": 3, "backends": {"keystone_back": keystone_back}}
+
+
+def _reading(moment: float, *workers: dict[str, Any]) -> dict[str, Any]:
+    return {"at": BEGAN + moment, "workers": list(workers)}
 
 
 def balancers(errors: int = 0, *, reloaded: bool = False) -> dict[str, Any]:
-    before = {name: _table(100, 3) for name in ("lb1", "lb2")}
+    before = {name: _reading(-3, _worker(100, 3, 5000)) for name in ("lb1", "lb2")}
     after = {
-        "lb1": _table(100, 3 + errors, 6200),
-        "lb2": _table(200, 0, 400) if reloaded else _table(100, 3, 5720),
+        "lb1": _reading(80, _worker(100, 3 + errors, 6200)),
+        "lb2": _reading(80, _worker(200, 0, 400) if reloaded else _worker(100, 3, 5720)),
     }
-    return counted(before, after)
+    return counted(before, [], after)
 
 
 NAMES = [
@@ -222,15 +231,26 @@ def regressed() -> dict[str, Any]:
         "greatest": 41,
         "memory": 360_000,
         "pause": 2.3,
+        "closed_sessions": 2,
         "ended": "released",
     }
-    switch = {**held["jobs"][-1], "id": "switch horizon", "kind": "switch", "instance": None, "details": {"hold": hold}}
+    details = {"hold": hold, "spread": 0.04, "kept": {"web1": "horizon.rondo-kept-always-3f1c0b2a9d8e"}}
+    last = held["jobs"][-1]
+    member = {key: last[key] for key in ("instance", "host", "running", "artifact", "servers")} | {"current": False}
+    switch = {**last, "id": "switch horizon", "kind": "switch", "method": "hold", "instance": None, "details": details}
+    switch["instances"] = [member]
     held["jobs"][-1] = held["plan"]["jobs"][-1] = switch
     return report(held, probe(), balancers(), [], VERSIONS, NAMES, tests(worse=True), LOGS, ARTIFACTS)
 
 
 def done() -> dict[str, Any]:
     return report(run(), None, balancers(reloaded=True), [], VERSIONS, NAMES)
+
+
+def so_far() -> dict[str, Any]:
+    """The probe goes on."""
+    probed = {"sent": 1500, "failed": 0, "retried": 1, "so_far": True}
+    return report(run(), probed, balancers(), [], VERSIONS, NAMES, tests(), LOGS, ARTIFACTS)
 
 
 def failed() -> dict[str, Any]:
@@ -242,4 +262,4 @@ def failed() -> dict[str, Any]:
 
 
 def nothing() -> dict[str, Any]:
-    return report(None, None, counted({}, {}), [], VERSIONS, NAMES)
+    return report(None, None, counted({}, [], {}), [], VERSIONS, NAMES)

@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._regression import CLASSES
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._page import WIDTH
-from ansible_collections.rondo.upgrade.plugins.plugin_utils._report import counted, page, report
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._report import page, report
 
 PROBE = {
     "sent": 2000,
@@ -19,7 +19,9 @@ PROBE = {
     "longest_gap_seconds": 0.41,
     "proves": {"text": "2000 requests without a failure: a rate below 0.15 % at 95 %."},
 }
-NONE = {"hrsp_5xx": 0, "econ": 0, "eresp": 0, "wretr": 0, "wredis": 0, "by_balancer": {}, "unseen": []}
+NONE: dict[str, Any] = dict.fromkeys(("hrsp_5xx", "econ", "eresp", "wretr", "wredis", "failed"), 0)
+NONE |= {"stot": 2000, "by_balancer": {"lb1": {**NONE, "stot": 2000, "note": ""}}, "unseen": []}
+LOGS = {"requests": 1990, "failed": 0, "services": {"keystone": {}}, "silent": [], "notes": []}
 VERSIONS = {"ansible_core": "2.19.14", "haproxy": {"lb1": "3.0.11"}, "engine": ["20.10"]}
 
 
@@ -27,6 +29,7 @@ def _job(host: str, begun: float, ended: float | None, outcome: str | None = "do
     return {
         "id": f"replace keystone@{host}",
         "kind": "replace",
+        "service": "keystone",
         "instance": f"keystone@{host}",
         "running": "k:1",
         "artifact": {"target": "k:2"},
@@ -46,13 +49,9 @@ def _run(*jobs: dict[str, Any], planned: tuple[str, ...] = (), outcome: str = "d
     return {"id": 1, "kind": "upgrade", "owner": "me@here", "outcome": outcome, "jobs": list(jobs), "plan": plan}
 
 
-def _table(pid: int, **counters: int) -> dict[str, Any]:
-    return {"pid": pid, "backends": {"a": {"totals": counters}, "b": {"totals": {"hrsp_5xx": None}}}}
-
-
 def test_a_clean_run() -> None:
     run = _run(_job("ctl1", 1000.0, 1030.5), _job("ctl2", 1031.0, 1060.0))
-    found = report(run, PROBE, NONE, [], VERSIONS)
+    found = report(run, PROBE, NONE, [], VERSIONS, access_logs=LOGS)
     assert (found["verdict"], found["reasons"]) == ("clean", [])
     assert found["makespan_seconds"] == 60.0
     assert found["requests"]["sent"] == 2000
@@ -69,11 +68,36 @@ def test_a_clean_run() -> None:
     assert "NEXT" not in text
 
 
-def test_without_a_probe_nothing_is_called_clean() -> None:
-    found = report(_run(_job("ctl1", 0.0, 1.0)), None, NONE, [], VERSIONS)
-    assert found["verdict"] == "done"
-    assert found["requests"] is None
-    assert "no probe ran" in page(found)
+SILENT = {"requests": 0, "failed": 0, "services": {"keystone": {}}, "silent": ["keystone"], "notes": []}
+RELOADED = {**NONE, "by_balancer": {"lb1": {**NONE["by_balancer"]["lb1"], "note": "was reloaded"}}}
+
+
+@pytest.mark.parametrize(
+    ("count", "missing"),
+    [
+        ({"probe": None}, "probe: none ran"),
+        ({"probe": {**PROBE, "sent": 0}}, "probe: it has seen no request"),
+        ({"haproxy": RELOADED}, "HAProxy: lb1 was reloaded"),
+        ({"haproxy": {**NONE, "unseen": ["lb2"]}}, "HAProxy: not read before and after: lb2"),
+        ({"haproxy": {**NONE, "by_balancer": {}}}, "HAProxy: no balancer was read"),
+        ({"access_logs": None}, "access logs: none was read"),
+        ({"access_logs": SILENT}, "access logs: no request in the logs of keystone"),
+    ],
+)
+def test_without_three_whole_counts_nothing_is_called_clean(count: dict[str, Any], missing: str) -> None:
+    whole = {"run": _run(_job("ctl1", 0.0, 1.0)), "probe": PROBE, "haproxy": NONE, "access_logs": LOGS}
+    found = report(**{**whole, **count}, differences=[], versions=VERSIONS)
+    assert (found["verdict"], found["reasons"]) == ("done", [])
+    assert found["counts"]["missing"] == [missing]
+    assert missing in page(found)
+
+
+def test_a_probe_that_goes_on_counts_as_far_as_it_came() -> None:
+    probe = {"sent": 90, "failed": 0, "retried": 1, "so_far": True}
+    found = report(_run(_job("ctl1", 0.0, 1.0)), probe, NONE, [], VERSIONS, access_logs=LOGS)
+    assert (found["verdict"], found["latency_ms"]) == ("clean", None)
+    assert "0 of 90 requests failed so far" in found["summary"]
+    assert "REQUESTS  sent 90, failed 0, retried 1, so far: the probe goes on" in page(found)
 
 
 def test_measured_time_out_of_rotation_comes_first() -> None:
@@ -86,7 +110,7 @@ def test_measured_time_out_of_rotation_comes_first() -> None:
     [
         ({"probe": {**PROBE, "failed": 3}}, "3 of 2000 requests failed"),
         (
-            {"haproxy": {**NONE, "hrsp_5xx": 2, "by_balancer": {"lb1": {"restarted": False}}}},
+            {"haproxy": {**NONE, "hrsp_5xx": 2, "failed": 2}},
             "the counts disagree: HAProxy counted 2 answers 5xx",
         ),
         ({"differences": ["keystone@ctl1 runs k:1, not k:2"]}, "1 difference from what is declared"),
@@ -108,6 +132,52 @@ def test_what_makes_a_run_fail(arguments: dict[str, Any], reason: str) -> None:
     assert "NEXT" in text
 
 
+DRAINED = {"readings": [["lb1", {"at": 41.0, "workers": []}]]}
+
+
+@pytest.mark.parametrize(
+    ("details", "seconds", "still"),
+    [
+        (DRAINED, 160.0, True),
+        ({**DRAINED, "reverted": "It was put back to k:1, and serves."}, 50.0, False),
+        # Nothing took it out.
+        ({}, None, False),
+    ],
+)
+def test_one_that_failed_is_out_until_the_end(details: dict[str, Any], seconds: float | None, still: bool) -> None:
+    run = _run(_job("ctl1", 0.0, 30.0), _job("ctl2", 40.0, 90.0, "failed", **details)) | {"ended": 200.0}
+    found = report(run, PROBE, NONE, [], VERSIONS)
+    assert found["instances"][1]["seconds_out_of_rotation"] == seconds
+    assert found["longest_out_of_rotation"] == (
+        {"seconds": seconds, "still_out": still, "instance": "keystone@ctl2"}
+        if seconds
+        else {"seconds": 20.0, "still_out": False, "instance": "keystone@ctl1"}
+    )
+    assert ("longest out of rotation at least 2m 40s" in page(found)) is still
+
+
+def test_a_hold_replaces_all_its_instances() -> None:
+    members = [
+        {"instance": f"web@{host}", "host": host, "running": "w:1", "artifact": {"target": "w:2"}, "current": current}
+        for host, current in (("w1", False), ("w2", False), ("w3", True))
+    ]
+    switch = {**_job("w1", 0.0, 4.0, kept={"w1": "web.kept", "w2": "web.kept"}), "id": "switch web", "service": "web"}
+    switch |= {"kind": "switch", "method": "hold", "instance": None, "instances": members}
+    found = report(_run(switch), PROBE, NONE, [], VERSIONS)
+    assert [(row["name"], row["from"], row["to"], row["kept"]) for row in found["instances"]] == [
+        ("web@w1", "w:1", "w:2", "web.kept"),
+        ("web@w2", "w:1", "w:2", "web.kept"),
+    ]
+    assert "until its next replacement: web@w1: web.kept, web@w2: web.kept" in page(found)
+
+
+def test_after_a_contract_there_is_no_way_back() -> None:
+    contract = {**_job("ctl1", 31.0, 33.0, no_return=True), "id": "contract keystone", "kind": "contract"}
+    run = _run(_job("ctl1", 0.0, 30.0, kept="keystone.kept"), contract)
+    [row] = report(run, PROBE, NONE, [], VERSIONS)["instances"]
+    assert row["until"] == "no way back since contract keystone, 1970-01-01T00:00:31.000+00:00"
+
+
 def test_a_failure_says_what_is_where_and_what_to_do() -> None:
     bad = _job("ctl2", 40.0, 90.0, "failed", reason="never healthy", kept="keystone.kept")
     run = _run(_job("ctl1", 0.0, 30.0), bad, planned=("replace keystone@ctl3",), outcome="failed")
@@ -120,35 +190,6 @@ def test_a_failure_says_what_is_where_and_what_to_do() -> None:
     assert "run ansible-playbook rondo.upgrade.upgrade again" in " ".join(text.split())
 
 
-def test_counters_are_differences_summed_over_backends_and_balancers() -> None:
-    before = {"lb1": _table(1, hrsp_5xx=5, econ=1), "lb2": _table(2, hrsp_5xx=1)}
-    after = {"lb1": _table(1, hrsp_5xx=7, econ=1, wretr=2), "lb2": _table(2, hrsp_5xx=1)}
-    found = counted(before, after)
-    assert {key: found[key] for key in ("hrsp_5xx", "econ", "wretr")} == {"hrsp_5xx": 2, "econ": 0, "wretr": 2}
-    assert found["unseen"] == []
-
-
-def test_a_reloaded_balancer_counts_from_zero_and_says_so() -> None:
-    found = counted({"lb1": _table(1, hrsp_5xx=50)}, {"lb1": _table(9, hrsp_5xx=3)})
-    assert found["hrsp_5xx"] == 3
-    assert found["by_balancer"]["lb1"]["restarted"] is True
-    assert "lower bounds: lb1" in page(report(None, PROBE, found, [], VERSIONS))
-
-
-def test_counters_that_were_cleared_say_so() -> None:
-    found = counted({"lb1": _table(1, hrsp_5xx=50, stot=900)}, {"lb1": _table(1, hrsp_5xx=0, stot=20)})
-    assert (found["hrsp_5xx"], found["by_balancer"]["lb1"]["restarted"]) == (0, True)
-
-
-def test_only_the_services_own_backends_count() -> None:
-    other = {"other": {"totals": {"hrsp_5xx": 9}}}
-    before, after = _table(1, hrsp_5xx=1), _table(1, hrsp_5xx=2)
-    before["backends"]["other"] = {"totals": {"hrsp_5xx": 0}}
-    after["backends"] |= other
-    assert counted({"lb1": before}, {"lb1": after}, ["a"])["hrsp_5xx"] == 1
-    assert counted({"lb1": before}, {"lb1": after})["hrsp_5xx"] == 10
-
-
 def test_a_regression_fails_the_run_and_says_how_to_go_on() -> None:
     changes = [{"suite": "smoke", "name": "login", "class": "regression", "message": "403", "before": "", "after": ""}]
     tests = {"has_baseline": True, "changes": changes, "counted": dict.fromkeys(CLASSES, 0) | {"regression": 1}}
@@ -158,11 +199,6 @@ def test_a_regression_fails_the_run_and_says_how_to_go_on() -> None:
     text = " ".join(page(found).split())
     assert "TESTS 1 regression" in text
     assert "rondo.upgrade.revert takes it back" in text
-
-
-def test_balancers_without_both_counts_are_named() -> None:
-    found = counted({"lb1": _table(1), "lb2": _table(2)}, {"lb1": _table(1), "lb2": {"msg": "connection refused"}})
-    assert found["unseen"] == ["lb2"]
 
 
 def test_nothing_was_ever_run() -> None:
