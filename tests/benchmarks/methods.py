@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Figures of the methods: `make bench-methods`. Writes build/bench/methods.json; exits non-zero if one does not hold.
 
-The same service (three instances that take fifteen seconds to start) under the same load (fifty requests a second) is
+The same service (three instances that take ten seconds to start) under the same load (fifty requests a second) is
 upgraded in turn by a restart of all instances at once, and by each method. Every way ends with all instances on the
 other release, from which the next one goes on. Both balancers reload before each, so that memory begins anew.
 

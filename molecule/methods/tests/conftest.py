@@ -33,8 +33,8 @@ BACKENDS = {
     "web": ("web_back",),
     "ledger": ("ledger_back",),
 }
-# So many have been sent before anything begins that the balancers have measured their rate.
-MEASURED = 600
+# So many have been sent before anything begins that the plan, some seconds later, counts what is sent all the time.
+MEASURED = 150
 # The load is an open loop only if the probe keeps up with its own schedule.
 KEPT_UP, LATE_MS = 0.9, 1000
 ASK = (
