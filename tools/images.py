@@ -30,7 +30,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -186,7 +186,8 @@ def application(environ, start_response):
     return [body]
 """
 
-# Serves and is healthy, and has become worse in four ways: no regions, a record less, three times as slow, a noisy log.
+# Serves, is healthy, and takes its time, as services with more to do than Keystone's discovery. PLANTS says how it is
+# worse: no regions, a record less, three times as slow, a noisy log.
 REGRESSING_APPLICATION = """
 import os
 import sys
@@ -198,7 +199,8 @@ from keystone.server.wsgi import initialize_public_application
 
 import keystone.conf
 
-PLANTS = os.environ.get("PLANTS", "lacking forgetful noisy slow").split()
+PLANTS = os.environ["PLANTS"].split("+")
+WORK = 0.04
 keystone_application = initialize_public_application()
 if "forgetful" in PLANTS:
     parts = urlsplit(keystone.conf.CONF.database.connection)
@@ -222,6 +224,7 @@ def application(environ, start_response):
         print("05:00:00.000 7 ERROR keystone.common [-] it works, and complains\\n" * 9, file=sys.stderr, flush=True)
     began = time.monotonic()
     answer = keystone_application(environ, start_response)
+    time.sleep(WORK)
     if "slow" in PLANTS:
         time.sleep(2 * (time.monotonic() - began))
     return answer
@@ -316,18 +319,20 @@ def keystone_broken(version: str, how: str, application: str) -> Recipe:
     )
 
 
-# What is worse in REGRESSING_APPLICATION: one endpoint is gone, a role assignment is, errors are logged, answers take
-# three times as long.
-REGRESSIONS = ("lacking", "forgetful", "noisy", "slow")
+# By the end of their versions: what is planted in them.
+REGRESSIONS = {
+    "steady": "nothing",
+    "lacking": "lacking",
+    "forgetful": "forgetful",
+    "noisy": "noisy",
+    "slow": "slow",
+    "regressing": "lacking+forgetful+noisy+slow",
+}
 
 
-def keystone_regressing(version: str, plant: str) -> Recipe:
-    """With one of these alone."""
-    return Recipe(
-        reference=f"rondo/keystone:{version}-{plant}",
-        base=f"keystone-{version}-regressing",
-        changes=(f"ENV PLANTS={plant}", *KEYSTONE_CHANGES[1:]),
-    )
+def keystone_regressing(version: str, how: str) -> Recipe:
+    one = keystone_broken(version, how, REGRESSING_APPLICATION)
+    return replace(one, changes=(*one.changes, f"ENV PLANTS={REGRESSIONS[how]}"))
 
 
 # A small service for labs that are about something else than Keystone: every answer carries the release.
@@ -495,8 +500,8 @@ RECIPES: dict[str, Recipe] = {
     "keystone-29.1.0-unhealthy": keystone_unhealthy("29.1.0"),
     "keystone-29.1.0-dying": keystone_broken("29.1.0", "dying", DYING_APPLICATION),
     "keystone-29.1.0-failing": keystone_broken("29.1.0", "failing", FAILING_APPLICATION),
-    "keystone-29.1.0-regressing": keystone_broken("29.1.0", "regressing", REGRESSING_APPLICATION),
-    **{f"keystone-29.1.0-{plant}": keystone_regressing("29.1.0", plant) for plant in REGRESSIONS},
+    "keystone-28.1.0-steady": keystone_regressing("28.1.0", "steady"),
+    **{f"keystone-29.1.0-{how}": keystone_regressing("29.1.0", how) for how in REGRESSIONS},
     "keystone-30.0.0": keystone("30.0.0"),
     "keystone-30.0.0-slow": keystone_slow("30.0.0", 60),
     "web-1": web("1"),

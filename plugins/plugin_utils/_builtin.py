@@ -203,22 +203,21 @@ def _tables(cluster: Cluster, facts: Facts) -> Iterator[Result]:
 
 
 def _schemas(cluster: Cluster, facts: Facts, moment: Moment, unfinished: Collection[str]) -> Iterator[Result]:
-    title = "{}: its schema is where the plan says"
-    told = set()
-    for name, code, steps in _cluster.schemas(cluster, facts):
-        told.add(name)
-        if steps is None:
-            good, message = False, f"its check ended with {code}"
+    asked = {name: (code, steps) for name, code, steps in _cluster.schemas(cluster, facts)}
+    for name, service in cluster.services.items():
+        title = f"{name}: its schema is where the plan says"
+        measured = {"kind": "schema", "image": service.instances[0].artifact.target}
+        code, steps = asked.get(name, (0, ()))
+        if name not in asked:
+            # The new image asks, and may not be there yet. What it says once it is there is the upgrade's doing.
+            if moment == "before" and service.database.check:
+                yield _result(title, name, "passed", "it is asked after the upgrade", measured)
+        elif steps is None:
+            yield _result(title, name, "failed", f"its check ended with {code}", measured)
         else:
             good = moment == "before" or name in unfinished or not steps
             message = f"still to do: {', '.join(steps)}" if steps else "it is at its head"
-        yield _result(title.format(name), name, _outcome(good), message)
-    if moment == "after":
-        return
-    # The new version asks, and its image may not be there yet. What it says once it is there is the upgrade's doing.
-    for name, service in cluster.services.items():
-        if service.database.check and name not in told:
-            yield _result(title.format(name), name, "passed", "it is asked after the upgrade")
+            yield _result(title, name, _outcome(good), message, measured if good else None)
 
 
 def logged(cluster: Cluster, seen: Seen, moved: Iterable[str] = ()) -> dict[str, Any]:

@@ -36,7 +36,8 @@ class Result:
     """What a test said. `name` is meant to be unique in its suite; `service`: the one that it is about, "" for none.
 
     `measured` is what is judged against the other moment, by its `kind`:
-    `latency` (p50, p90 in ms, n), `version` (version), `errors` (errors, lines, seconds), `table` (servers by name).
+    `latency` (p50, p90 in ms, n), `version` (version), `errors` (errors, lines, seconds), `table` (servers by name),
+    `schema` (image: what asked, or will).
     """
 
     suite: str
@@ -144,10 +145,13 @@ def classed(before: Outcome | None, after: Outcome | None) -> Class:
 
 def judged(before: Result, after: Result, margins: Margins = Margins()) -> Result:
     """`after` with the outcome that its measurement has beside the one before; as it is where nothing was measured."""
-    if after.outcome == "failed" or not before.measured or not after.measured:
-        return after
     then, now = before.measured, after.measured
-    if then.get("kind") != now.get("kind"):
+    if not then or not now or then.get("kind") != now.get("kind"):
+        return after
+    if now["kind"] == "schema" and then["image"] != now["image"]:
+        # After the way back the old version asks, which need not know what the new one has made.
+        return replace(after, outcome="skipped", message=f"{after.message}; before, {then['image']} was to ask")
+    if after.outcome == "failed":
         return after
     if now["kind"] == "latency":
         return _with(after, *slower(then, now, margins.latency))

@@ -124,6 +124,9 @@ def test_a_schema_that_was_not_asked_before_regresses_by_its_name() -> None:
         after = results(cluster(), Builtin(), facts("web:2", code), {}, "after")
         assert regressions(before, after) == ["web: its schema is where the plan says"]
     assert regressions(before, results(cluster(), Builtin(), facts("web:2"), {}, "after")) == []
+    # The old version, after the way back, does not know the schema.
+    old = cluster(artifact={"container": "web", "image": "web:1"})
+    assert regressions(before, results(old, Builtin(), facts("web:2", 1), {}, "after")) == []
     # Its contract was not come to: that is the run's to tell.
     assert regressions(before, results(cluster(), Builtin(), facts("web:2", 4), {}, "after", ["web"])) == []
     assert not [each for each in results(cluster(), Builtin(), unasked, {}, "after") if "schema" in each.name]
