@@ -56,7 +56,7 @@ def test_both_fail_in_the_same_way(upgrade: Upgrade, watch: Watching) -> None:
         exported = upgrade("2-unhealthy", exported=True, **bad)
     assert strategy.code != 0 and exported.code != 0
     assert exported.report["verdict"] == "failed"
-    assert exported.journal["stopped"] == "1 job of web failed; max_failures is 0"
+    assert exported.journal["stopped"] == "1 job of web failed; upgrade_max_failures is 0"
     # Both left all members as they were, and in rotation.
     for one in (strategy, exported):
         assert set(one.cluster["images"].values()) == {"rondo/web:1"}

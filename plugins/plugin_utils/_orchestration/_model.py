@@ -152,7 +152,7 @@ class Service:
     healthy_deadline: float = 120.0
     drain_timeout: float = 60.0
     database: Database = Database()
-    max_failures: int = 0
+    max_failures: int | None = None
     estimates: Mapping[str, float] = field(default_factory=dict)
     hooks: tuple[str, ...] = ()
 
@@ -164,11 +164,12 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Ceilings:
-    """Fleet-wide limits: hosts out at once (a number), and bytes per second for staging. None: no limit."""
+    """Fleet-wide limits: hosts out at once (a number), and bytes per second for staging (None: no limit); failed jobs
+    (None: as `Window` has it)."""
 
     max_hosts_out: int | None = None
     stage_bandwidth: float | None = None
-    max_failures: int = 0
+    max_failures: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,13 +102,13 @@ def simulate(
 def plan_window(plan: Plan, scenario: Scenario) -> Window:
     """The window as the strategy has it: the jobs of one host in the plan's order."""
     allowed = scenario.max_failures
-    services = plan.cluster.services.values()
+    declared = {} if allowed is not None else {s.name: s.max_failures for s in plan.cluster.services.values()}
     return Window(
         sorted(plan.jobs, key=lambda job: (plan.timeline.starts.get(job.id, plan.makespan), job.priority)),
         plan.phases,
         plan.budgets,
         out=plan.out,
-        max_failures={s.name: s.max_failures if allowed is None else allowed for s in services},
+        max_failures=declared,
         fleet_max_failures=plan.cluster.ceilings.max_failures if allowed is None else allowed,
         host_order=True,
     )

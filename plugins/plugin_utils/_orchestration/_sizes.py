@@ -63,8 +63,9 @@ def from_min_available(size: int, stay: int | Percent | str) -> Size:
     return Size(size - least, f"{text}, so {size - least} may be out", outage_allowed=least == 0)
 
 
-def allowed(size: int, failures: int | Percent) -> int:
-    """How many jobs may fail: a number, or a percentage of `size` instances that is not to be exceeded."""
+def allowed(size: int, failures: int | Percent | None) -> int | None:
+    """How many jobs may fail: a number, or a percentage of `size` instances that is not to be exceeded; None: not
+    said."""
     return math.floor(failures.of(size)) if isinstance(failures, Percent) else failures
 
 

@@ -59,9 +59,10 @@ class Window:
     """Which jobs may begin, given all budgets, precedence, and one job at a time per host.
 
     `jobs`: any order; `Job.priority` ranks them. `out`: instances that are out before anything begins.
-    `max_failures`: failed jobs tolerated per service; `fleet_max_failures`: for services not named there. More than
-    that, and the window stops admitting. `host_order`: the jobs of one host run in the order of `jobs` only, as they
-    do under Ansible, where a host's loop is fixed.
+    `max_failures`: failed jobs tolerated of a service that has a number of its own; `fleet_max_failures`: of all, and
+    of each service without one. More than that, and the window stops admitting. Where None is said of all, services
+    without a number tolerate none, and all together the greatest of the services' numbers. `host_order`: the jobs of
+    one host run in the order of `jobs` only, as they do under Ansible, where a host's loop is fixed.
     """
 
     def __init__(
@@ -71,8 +72,8 @@ class Window:
         budgets: Sequence[Budget],
         *,
         out: Iterable[str] = (),
-        max_failures: Mapping[str, int] | None = None,
-        fleet_max_failures: int = 0,
+        max_failures: Mapping[str, int | None] | None = None,
+        fleet_max_failures: int | None = None,
         host_order: bool = False,
     ) -> None:
         self._jobs = sorted(jobs, key=lambda job: job.priority)
@@ -80,7 +81,7 @@ class Window:
         self._status = bytearray(len(self._jobs))
         self._phases = list(phases)
         self._budgets = list(budgets)
-        self._max_failures = dict(max_failures or {})
+        self._max_failures = {service: number for service, number in (max_failures or {}).items() if number is not None}
         self._fleet_max_failures = fleet_max_failures
         self._failures: dict[str, int] = defaultdict(int)
 
@@ -517,12 +518,15 @@ class Window:
 
     def _count_failure(self, service: str) -> None:
         self._failures[service] += 1
-        here = self._max_failures.get(service, self._fleet_max_failures)
-        everywhere = max(self._fleet_max_failures, *self._max_failures.values(), here)
-        if self._failures[service] > here:
-            self.stop(f"{_count(self._failures[service], 'job')} of {service} failed; max_failures is {here}")
-        elif (total := sum(self._failures.values())) > everywhere:
-            self.stop(f"{_count(total, 'job')} failed; max_failures is {everywhere}")
+        failures, total = self._failures[service], sum(self._failures.values())
+        own, overall = self._max_failures.get(service), self._fleet_max_failures
+        most = max([0, *self._max_failures.values()]) if overall is None else overall
+        if own is not None and failures > own:
+            self.stop(f"{_count(failures, 'job')} of {service} failed; max_failures of {service} is {own}")
+        elif own is None and failures > (overall or 0):
+            self.stop(f"{_count(failures, 'job')} of {service} failed; upgrade_max_failures is {overall or 0}")
+        elif total > most:
+            self.stop(f"{_count(total, 'job')} failed; upgrade_max_failures is {most}")
 
     def _leave_host(self, host: str) -> None:
         """Nothing more is done on a host where a job failed: somebody has to look at it first."""

@@ -203,7 +203,7 @@ def test_a_failure_lets_nothing_further_begin_and_the_report_comes(play: Play, t
     assert "replace nova@cmp1" not in _ended(tmp_path)
     # Role instance records it itself; what says nothing counts as cut off.
     assert _ended(tmp_path)["replace keystone@ctl2"] == "failed"
-    assert "1 job of keystone failed; max_failures is 0" in ended.stdout
+    assert "1 job of keystone failed; upgrade_max_failures is 0" in ended.stdout
     assert not (tmp_path / "cmp1").exists() and "contract keystone" not in _log(tmp_path)
 
 

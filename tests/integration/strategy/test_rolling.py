@@ -205,7 +205,7 @@ def test_a_failure_stops_admission(project: Project) -> None:
     assert code != 0
     assert jobs(project, "end") == ["replace a@h2"]
     assert sorted(jobs(project, "begin")) == ["replace a@h1", "replace a@h2"]
-    said = "Not begun (1 job of a failed; max_failures is 0): "
+    said = "Not begun (1 job of a failed; max_failures of a is 0): "
     assert said + "replace a@h3, replace a@h4, replace a@h5, replace b@h1." in output
 
 

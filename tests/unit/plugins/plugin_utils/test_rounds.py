@@ -47,7 +47,7 @@ def test_a_job_may_begin_when_its_phase_is_open() -> None:
 
 def test_after_a_failure_nothing_more_begins() -> None:
     failed = run((EXPAND, "done"), (FIRST, "failed"))
-    assert stopped(failed) == "1 job of keystone failed; max_failures is 0"
+    assert stopped(failed) == "1 job of keystone failed; upgrade_max_failures is 0"
     # A job of the same round that began a moment later is no contradiction.
     assert stopped(run((EXPAND, "done"), (FIRST, "failed"), (SECOND, "done"))) == stopped(failed)
 

@@ -29,7 +29,9 @@ from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._mode
     Server,
     Service,
     SideBySide,
+    State,
 )
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._planner import make_plan
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._orchestration._spec import Section
 
 CONTROLLERS = ("ctl1", "ctl2", "ctl3")
@@ -259,6 +261,26 @@ def test_other_variables_of_a_run_are_no_mistakes() -> None:
 
 
 BEHIND = {"balancer": {"backends": ["back"]}}
+
+
+def test_how_many_may_fail_overall_reaches_services_that_say_nothing() -> None:
+    hosts = tuple(f"h{number}" for number in range(20))
+    declared = {
+        "web": {"artifact": ARTIFACT, "max_unavailable": 5},
+        "api": {"artifact": ARTIFACT | {"container": "api"}, "max_failures": 0},
+    }
+    inventory = Inventory({"web": hosts[:10], "api": hosts[10:]})
+    read = parse(declared, inventory, fleet={"upgrade_max_failures": "10%"})
+    assert [service.max_failures for service in read.services.values()] == [None, 0]
+    assert read.ceilings.max_failures == 2
+    window = make_plan(read, State()).window()
+    for tolerated in ("web@h0", "web@h1", "web@h2"):
+        assert window.stopped == ""
+        window.admissible()
+        window.begin(f"replace {tolerated}")
+        window.end(f"replace {tolerated}", "failed")
+    assert window.stopped == "3 jobs of web failed; upgrade_max_failures is 2"
+    assert parse(declared, inventory).ceilings.max_failures is None
 
 
 @pytest.mark.parametrize(

@@ -460,7 +460,7 @@ def test_simulation() -> None:
     assert simulate(cluster(web), State(), None, Scenario(drawn=False, forks=1))["makespan"] == 240.0
     failing = simulate(cluster(web), State(), None, Scenario(failing=1.0))
     assert (len(failing["failed"]), len(failing["left"])) == (2, 2)
-    assert failing["stuck"] == ("1 job of web failed; max_failures is 0")
+    assert failing["stuck"] == ("1 job of web failed; upgrade_max_failures is 0")
     tolerant = simulate(cluster(web), State(), None, Scenario(failing=0.25, max_failures=4))
     assert (tolerant["done"], tolerant["left"], tolerant["stuck"]) == (3, [], "")
 

@@ -99,7 +99,7 @@ def test_a_failure_stops_and_stays_out() -> None:
     standing.end(f"replace web@{first}", "done")
     [row] = standing.services()
     assert (row["failed"], row["done"]) == (1, 0)
-    assert row["waits"] == "will not begin: 1 job of web failed; max_failures is 0"
+    assert row["waits"] == "will not begin: 1 job of web failed; upgrade_max_failures is 0"
     assert standing.budgets()[0]["used"] == 1
 
 

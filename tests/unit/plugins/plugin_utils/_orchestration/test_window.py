@@ -120,25 +120,49 @@ def test_more_failures_than_tolerated_stop_the_window() -> None:
     window.begin("replace web@a")
     window.begin("replace web@b")
     window.end("replace web@a", "failed")
-    assert window.stopped == "1 job of web failed; max_failures is 0"
+    assert window.stopped == "1 job of web failed; upgrade_max_failures is 0"
     assert window.admissible() == []
     assert not window.finished
     window.end("replace web@b", "done")
     assert window.finished
-    assert window.stuck == "1 job of web failed; max_failures is 0"
-    assert window.waits_for("replace web@c") == "will not begin: 1 job of web failed; max_failures is 0"
+    assert window.stuck == "1 job of web failed; upgrade_max_failures is 0"
+    assert window.waits_for("replace web@c") == "will not begin: 1 job of web failed; upgrade_max_failures is 0"
 
 
-def test_failures_everywhere_count_together() -> None:
-    jobs = service("web", "a b") + service("db", "c d")
-    phases = [phase(jobs[:2]), phase(jobs[2:])]
-    window = Window(jobs, phases, [], max_failures={"web": 1, "db": 1}, fleet_max_failures=1)
+@pytest.mark.parametrize(
+    ("services", "overall", "failing", "said"),
+    [
+        # Services without a number of their own have the overall one.
+        ({}, 2, "web@a db@d web@b", "3 jobs failed; upgrade_max_failures is 2"),
+        ({}, 1, "web@a web@b", "2 jobs of web failed; upgrade_max_failures is 1"),
+        # A service's own number bounds it, also below the overall one ...
+        ({"web": 0}, 2, "db@d web@a", "1 job of web failed; max_failures of web is 0"),
+        ({"web": 1}, 9, "web@a db@d db@e web@b", "2 jobs of web failed; max_failures of web is 1"),
+        # ... and the overall one, where it is declared, bounds a service that is given more.
+        ({"web": 3}, 1, "web@a web@b", "2 jobs failed; upgrade_max_failures is 1"),
+        ({"web": 3, "db": 3}, 0, "web@a", "1 job failed; upgrade_max_failures is 0"),
+        ({"web": 1, "db": 1}, 1, "web@a db@d", "2 jobs failed; upgrade_max_failures is 1"),
+        # Where it is not, what services are given raises it, and the others have none.
+        ({"web": 2}, None, "web@a web@b web@c", "3 jobs of web failed; max_failures of web is 2"),
+        ({"web": 2}, None, "web@a db@d", "1 job of db failed; upgrade_max_failures is 0"),
+        ({"web": 2, "db": 2}, None, "web@a web@b db@d", "3 jobs failed; upgrade_max_failures is 2"),
+        ({"web": None, "db": 1}, None, "db@d web@a", "1 job of web failed; upgrade_max_failures is 0"),
+    ],
+)
+def test_the_failure_that_is_one_too_many(
+    services: dict[str, int | None], overall: int | None, failing: str, said: str
+) -> None:
+    jobs = service("web", "a b c") + service("db", "d e f")
+    phases = [phase(jobs[:3]), phase(jobs[3:])]
+    window = Window(jobs, phases, [], max_failures=services, fleet_max_failures=overall)
     for job in window.admissible():
         window.begin(job.id)
-    window.end("replace web@a", "failed")
+    *tolerated, last = [f"replace {name}" for name in failing.split()]
+    for name in tolerated:
+        window.end(name, "failed")
     assert window.stopped == ""
-    window.end("replace db@c", "failed")
-    assert window.stopped == "2 jobs failed; max_failures is 1"
+    window.end(last, "failed")
+    assert window.stopped == said
 
 
 def test_a_failed_host_is_left_alone() -> None:
