@@ -47,14 +47,14 @@ class ActionModule(UpgradeAction):
 
     @staticmethod
     def _watch(directory: Path, probe: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Only what the journal holds, again and again until the run has ended: no host is asked for it."""
+        """Only what the journal holds, again and again until the run has ended or is dead: no host is asked for it."""
         every = parse_duration(options["watch"])
         if not every:
             raise AnsibleActionFail(f"watch: {options['watch']!r} is no duration; write such as 2s")
         while True:
             data = {"instances": [], "obstacles": [], "run": _run(directory, probe)}
             page = _page(data, State(), options["format"])
-            if data["run"] is None or data["run"]["ended"] is not None:
+            if data["run"] is None or data["run"]["ended"] is not None or data["run"]["dead"]:
                 return {**data, "page": page}
             clock = "" if options["format"] == "json" else f"{time.strftime('%H:%M:%S')} "
             Display().display(f"{clock}{page}\n" if clock else page)

@@ -26,7 +26,8 @@ options:
     default: text
   watch:
     description:
-      - How often to print it again, such as V(2s), until the run in progress has ended. Empty, once.
+      - How often to print it again, such as V(2s), until the run in progress has ended or its process is dead. Empty,
+        once.
       - Only what the journal holds, so that no host is asked; RV(instances) is empty.
     type: str
     default: ""
@@ -124,6 +125,9 @@ run:
     failed:
       description: Jobs that failed.
       type: list
+    dead:
+      description: Whether it is in progress only by the journal, for its process is known to be dead.
+      type: bool
     paused:
       description: Who paused it, empty if it is not paused.
       type: str

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The way back: what each instance ran before the upgrade, by the journal, as targets for the planner.
 
-An upgrade is the runs that it took: the last one, and those right before it that did not end as done. What such a
-run, or the revert after it, put back already is not taken back again.
+An upgrade is the runs that it took: the last one that was planned to replace anything, those after it, and those right
+before it that did not end as done. What such a run, or the revert after it, put back already is not taken back again.
 
 There is no second planner. The declared cluster is turned round: the old images are its targets, its dependencies
 point the other way, and it has no schema jobs.
@@ -23,6 +23,7 @@ from ._page import count, some, wrapped
 KIND = "revert"
 # The fact on localhost that turns every action's cluster round.
 VARIABLE = "upgrade_back"
+_REPLACING = ("replace", "switch")
 
 Facts = Mapping[str, Mapping[str, Any]]
 
@@ -109,7 +110,8 @@ def _upgrade(runs: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         if begun and run["kind"] != KIND and run["outcome"] == "done":
             return
         yield run
-        begun = begun or run["kind"] != KIND
+        # A contract that was added later belongs to the upgrade before it.
+        begun = begun or (run["kind"] != KIND and any(job["kind"] in _REPLACING for job in run["plan"]["jobs"]))
 
 
 def _contracted(jobs: Iterable[Mapping[str, Any]], targets: Mapping[str, str]) -> Iterator[str]:

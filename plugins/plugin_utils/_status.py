@@ -47,6 +47,7 @@ def run_row(
         outcomes[job["outcome"] or "in flight"] = outcomes.get(job["outcome"] or "in flight", 0) + 1
     standing = _standing(run)
     going = run["ended"] is None
+    dead = going and run.get("alive") is False
     return {
         "id": run["id"],
         "kind": run["kind"],
@@ -56,6 +57,7 @@ def run_row(
         "outcome": run["outcome"],
         "seconds": (run["ended"] or now) - run["started"],
         "silent": None if run["ended"] else now - run["heartbeat"],
+        "dead": dead,
         "jobs": len(run["plan"].get("jobs", ())),
         "outcomes": outcomes,
         "in_flight": standing.in_flight(now),
@@ -66,7 +68,7 @@ def run_row(
         "services": standing.services(),
         "budgets": standing.budgets(),
         "requests": dict(requests) if requests and going else None,
-        "rest": rest_row(run["plan"], run["jobs"], now, ending=bool(standing.stopped)) if going else None,
+        "rest": rest_row(run["plan"], run["jobs"], now, ending=bool(standing.stopped)) if going and not dead else None,
     }
 
 

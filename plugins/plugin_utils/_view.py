@@ -91,6 +91,8 @@ def _head(run: Mapping[str, Any]) -> Iterator[Line]:
         yield [Span(f"RUN {name}", "bold"), Span(f" in progress since {began}, for {duration(run['seconds'])}")]
         if run.get("owner"):
             yield [Span(f"  owner {run['owner']}, last sign of life {duration(run['silent'])} ago")]
+        if run.get("dead"):
+            yield [Span("  its process is dead; the next rondo.upgrade.upgrade or revert takes over", "bold red")]
     else:
         outcome = Span(str(run["outcome"]), "green" if run["outcome"] == "done" else "red")
         yield [Span(f"LAST RUN {name}", "bold"), Span(f", begun {began}, took {duration(run['seconds'])}: "), outcome]

@@ -99,6 +99,28 @@ def test_a_damaged_journal_lets_nothing_begin_and_the_cluster_itself_is_enough(c
         assert journal.unfinished() == []
 
 
+def test_a_run_that_was_killed_is_known_to_be_dead(cluster: Any) -> None:
+    killed(cluster)
+    watched = cluster.play("rondo.upgrade.status", "-e", "upgrade_watch=1s")
+    assert watched.returncode == 0 and "its process is dead" in watched.stdout, watched.stdout + watched.stderr
+    done = cluster.play("rondo.upgrade.upgrade")
+    assert done.returncode == 0 and cluster.runs() == [NEW] * 3, done.stdout
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "The journal was taken over from run 1 (upgrade) of" in said and "s ago: its process is dead" in said
+
+
+def test_a_run_of_another_container_is_taken_over_on_request(cluster: Any) -> None:
+    path = killed(cluster)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE runs SET owner = json_set(owner, '$.host', 'another-container')")
+    db.close()
+    refused(cluster, "look on another-container")
+    done = cluster.play("rondo.upgrade.upgrade", "-e", "upgrade_takeover=true")
+    assert done.returncode == 0 and cluster.runs() == [NEW] * 3, done.stdout
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "another-container" in said and "upgrade_takeover was given" in said
+
+
 def privileged(*words: str) -> subprocess.CompletedProcess[str]:
     command = [*([] if os.getuid() == 0 else ["sudo", "-n"]), *words]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

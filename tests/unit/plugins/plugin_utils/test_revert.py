@@ -40,8 +40,15 @@ def schema(name: str, kind: str = "contract", **details: Any) -> dict[str, Any]:
     return {**row, "outcome": "done", "details": details, "begun": 1000.0, "run": 1}
 
 
-def run(number: int, *jobs: dict[str, Any], kind: str = "upgrade", outcome: str = "done") -> dict[str, Any]:
-    return {"id": number, "kind": kind, "outcome": outcome, "jobs": list(jobs)}
+def run(
+    number: int,
+    *jobs: dict[str, Any],
+    kind: str = "upgrade",
+    outcome: str = "done",
+    planned: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    plan = {"jobs": planned if planned is not None else list(jobs)}
+    return {"id": number, "kind": kind, "outcome": outcome, "jobs": list(jobs), "plan": plan}
 
 
 def test_what_ran_before_the_last_run() -> None:
@@ -64,6 +71,12 @@ def test_an_upgrade_is_all_the_runs_that_it_took() -> None:
     back = way_back(runs, CLUSTER)
     assert back.targets == {f"keystone@c{number}": "keystone:1" for number in (1, 2, 3)}
     assert back.runs == (4, 3, 2)
+
+
+def test_an_upgrade_that_came_to_replace_nothing_is_not_the_one_before() -> None:
+    wanted = job("keystone@c1", "keystone:1")
+    stopped = run(2, schema("keystone", "expand"), outcome="failed", planned=[schema("keystone", "expand"), wanted])
+    assert way_back([stopped, run(1, wanted)], CLUSTER).targets == {}
 
 
 def test_what_was_taken_back_is_not_taken_back_again() -> None:
@@ -103,6 +116,11 @@ def test_no_way_back_after_a_contract_that_removed_something() -> None:
     jobs = [job("keystone@c1", "keystone:1"), job("glance@c1", "glance:1")]
     with pytest.raises(RevertError, match=r"nothing was begun: contract keystone in run 1, begun .* keystone:1 may"):
         way_back([run(1, *jobs, schema("keystone", no_return=True))], CLUSTER)
+    # Also where it was added later, and ran alone.
+    later = run(2, {**schema("keystone", no_return=True), "run": 2})
+    with pytest.raises(RevertError, match=r"nothing was begun: contract keystone in run 2"):
+        way_back([later, run(1, *jobs)], CLUSTER)
+    assert way_back([run(2, schema("keystone")), run(1, *jobs)], CLUSTER).runs == (2, 1)
     # The others still can, and one that found nothing to remove is no obstacle.
     assert way_back([run(1, *jobs, schema("keystone", no_return=True))], CLUSTER, ["glance"]).targets
     assert len(way_back([run(1, *jobs, schema("keystone"))], CLUSTER).targets) == 2

@@ -67,6 +67,16 @@ def test_a_run_in_progress() -> None:
     assert "failed: replace keystone@ctl3" in text
 
 
+def test_a_run_whose_process_is_dead() -> None:
+    for alive in (True, None):
+        row = _status.run_row(_run(alive=alive), now=1060.0) or {}
+        assert row["dead"] is False and row["rest"]
+        assert "dead" not in _status.page([], State(), row)
+    row = _status.run_row(_run(alive=False), now=1060.0) or {}
+    assert row["dead"] is True and row["rest"] is None
+    assert "its process is dead; the next rondo.upgrade.upgrade" in _status.page([], State(), row)
+
+
 def test_an_ended_run() -> None:
     row = _status.run_row(_run(ended=1100.0, outcome="failed"), now=5000.0)
     assert row is not None
