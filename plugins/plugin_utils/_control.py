@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What reaches a running window from outside: requests that others made in the journal, Ctrl-C, the probe's counts.
 
-Asking costs two stat calls and one small file a second: the journal is opened only when its files changed. (SQLite's
-own data_version needs a connection that stays open, and none may stay open where every task is forked from this
-process.)
+Asking costs two stat calls and a small file a second: the journal is opened only when its files changed. (SQLite's own
+data_version needs a connection that stays open, and none may stay open where every task is forked from this process.)
 """
 
 from __future__ import annotations
@@ -89,10 +88,8 @@ class Control:
         if now < self._ask_at:
             return
         self._ask_at = now + ASK_SECONDS
-        if self._gate is not None and (complaint := self._gate.complaint()):
-            self._gate = None
-            self._stop(window, complaint)
-            self._say(f"Stopped: {complaint}. What is in flight will finish, nothing new begins.")
+        if self._gate is not None:
+            self._ask(self._gate, window)
         if self._path is None:
             return
         beat = now >= self._beat_at
@@ -113,6 +110,14 @@ class Control:
             window.stop(str(error))
             self._say(str(error))
             self._path = None
+
+    def _ask(self, gate: Gate, window: Window) -> None:
+        if complaint := gate.complaint():
+            self._gate = None
+            self._stop(window, complaint)
+            self._say(f"Stopped: {complaint}. What is in flight will finish, nothing new begins.")
+        elif lost := gate.lost():
+            self._say(lost)
 
     def failed(self, job_id: str, why: str) -> None:
         """Record a failure that the job's own tasks may have had no chance to record."""

@@ -4,7 +4,7 @@
 """What the running probe saw, held against how many failed requests are allowed.
 
 The probe writes its live counts to `state.json` twice a second. A probe that does not run says nothing: neither a file
-that an earlier one left behind nor no file at all closes the gate.
+that an earlier one left behind nor no file at all closes the gate. That one has died meanwhile is said, though.
 """
 
 from __future__ import annotations
@@ -83,19 +83,32 @@ class Limit:
 
 def look(path: str | os.PathLike[str] | None) -> Counts | None:
     """The live counts of the probe that writes `path`; None where none runs."""
+    pid, counts = _read(path)
+    return counts if _runs(pid) else None
+
+
+def died(path: str | os.PathLike[str] | None) -> bool:
+    """Whether the probe that writes `path` is gone without having ended."""
+    pid, _unused = _read(path)
+    return pid > 0 and not _runs(pid)
+
+
+def _read(path: str | os.PathLike[str] | None) -> tuple[int, Counts | None]:
+    """The process that says of itself that it runs, 0 for none, and its counts."""
     if not path:
-        return None
+        return 0, None
     try:
         state = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not state["running"] or not _runs(int(state["pid"])):
-            return None
         words = _words(state.get("last_failure"))
-        return Counts(int(state["sent"]), int(state["failed"]), words, int(state.get("retried", 0)))
+        counts = Counts(int(state["sent"]), int(state["failed"]), words, int(state.get("retried", 0)))
+        return (int(state["pid"]), counts) if state["running"] else (0, None)
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return 0, None
 
 
 def _runs(pid: int) -> bool:
+    if pid <= 0:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -116,11 +129,20 @@ class Gate:
         self._path = path
         self._limit = limit
         self._before: Counts | None = look(path)
+        self._runs = self._before is not None
 
     def complaint(self) -> str:
         """Why nothing more may begin; "" while it may."""
         seen = look(self._path)
         if seen is None:
             return ""
+        self._runs = True
         # A probe that was started after the run did has seen nothing but this run.
         return self._limit.complaint(seen.since(self._before or Counts(0, 0)))
+
+    def lost(self) -> str:
+        """A sentence, once, when a probe that ran meanwhile has died: nothing closes the gate any more."""
+        if not self._runs or not died(self._path):
+            return ""
+        self._runs = False
+        return f"The probe that wrote {self._path} has died: failed requests do not stop this run any more."

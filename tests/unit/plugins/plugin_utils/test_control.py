@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils import _control
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._control import Control
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._gate import Gate, Limit
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._journal import Journal, JournalError
 
 JOB = {"id": "replace a@h1", "kind": "replace", "service": "a", "host": "h1"}
@@ -100,6 +103,37 @@ def test_requests_are_passed_on_once_and_in_order(scene: Scene) -> None:
     assert [line.split()[0] for line in scene.said] == ["Paused", "Resumed", "Aborted"]
 
 
+def test_a_probe_that_dies_is_said_once(scene: Scene, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    process = subprocess.Popen(["sleep", "600"])
+
+    def count(pid: int, running: bool = True) -> None:
+        state.write_text(json.dumps({"running": running, "pid": pid, "sent": 9, "failed": 0}))
+
+    def watched() -> list[str]:
+        gate = Gate(str(state), Limit())
+        scene.control = Control(None, None, scene.said.append, gate=gate, clock=lambda: scene.now)
+        scene.said.clear()
+        scene.obey()
+        return scene.said
+
+    try:
+        count(process.pid)
+        assert watched() == []
+    finally:
+        process.kill()
+        process.wait()
+    assert scene.obey() == [] and scene.obey() == []
+    assert scene.said == [f"The probe that wrote {state} has died: failed requests do not stop this run any more."]
+    # One that was dead before the run began, and one that has ended, are not missed.
+    assert watched() == []
+    count(os.getpid())
+    assert watched() == []
+    count(os.getpid(), running=False)
+    scene.obey()
+    assert scene.said == []
+
+
 def test_an_unchanged_journal_is_not_opened(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.obey()
     scene.obey()
@@ -123,6 +157,9 @@ class Closing:
     def complaint(self) -> str:
         self.looks += 1
         return "3 of 100 requests failed" if self.looks > 1 else ""
+
+    def lost(self) -> str:
+        return ""
 
 
 def test_failed_requests_stop_the_window_once_and_the_journal_keeps_why(scene: Scene) -> None:
