@@ -243,6 +243,11 @@ class Lab:
             lambda: f"Pid: {before}\n" not in (self.cli("show info", quiet=True) or f"Pid: {before}\n"), "a new worker"
         )
 
+    def restart(self) -> None:
+        """The whole container: its processes get the same pids."""
+        docker("restart", self.container)
+        until(self.all_up, "both servers up again")
+
     def cli(self, command: str, quiet: bool = False) -> str:
         """Ask the runtime API without any of the code under test."""
         try:

@@ -11,8 +11,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ansible_collections.rondo.upgrade.plugins.plugin_utils._report_counts import counted
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -144,3 +149,51 @@ def test_room_on_a_host_with_a_port_in_use() -> None:
     room = json.loads(done.stdout)
     assert room["ports"] == [port]
     assert room["memory"] > 0 and room["disk"] > 0
+
+
+def rose(*readings: dict[str, Any]) -> dict[str, Any]:
+    """What the report makes of one balancer's readings."""
+    first, *between, last = readings
+    found: dict[str, Any] = counted({"lb": first}, [("lb", each) for each in between], {"lb": last}, [INTERNAL])
+    return found["by_balancer"]["lb"]
+
+
+def refused(lab: Lab, times: int) -> None:
+    for name in lab.applications:
+        lab.cli(f"set server {INTERNAL}/{name} state maint")
+    assert [lab.get()[0] for _ in range(times)] == [503] * times
+    for name in lab.applications:
+        lab.cli(f"set server {INTERNAL}/{name} state ready")
+
+
+@pytest.mark.parametrize("asks_old_workers", [True, False])
+def test_what_was_counted_before_a_reload_is_counted_or_told_to_be_lost(lab: Lab, asks_old_workers: bool) -> None:
+    sockets = {"master_socket": lab.master} if asks_old_workers else {}
+    before = lab.module("haproxy_info", **sockets)["counters"]
+    refused(lab, 3)
+    # What a job reads on its way.
+    between = lab.module("haproxy_server", servers=lab.rows("ctl1"), state="ready", **sockets)["counters"]
+    refused(lab, 2)
+    slow = lab.slow_request("ctl1")
+    lab.reload()
+    refused(lab, 1)
+    after = lab.module("haproxy_info", **sockets)["counters"]
+    lab.applications["ctl1"].gate.set()
+    assert slow.result(300)[0] == 200
+
+    found = rose(before, between, after)
+    if asks_old_workers:
+        assert (found["hrsp_5xx"], found["note"]) == (3 + 2 + 1, "")
+    else:
+        assert found["hrsp_5xx"] == 3 + 1
+        assert found["note"].endswith("what its old worker counted after our last look is lost")
+
+
+def test_a_restart_is_seen_though_the_pids_are_the_same(lab: Lab) -> None:
+    before = lab.module("haproxy_info")["counters"]
+    # Whole seconds are all that tells the two apart.
+    time.sleep(max(0.0, before["workers"][0]["started_at"] + 2 - time.time()))
+    lab.restart()
+    after = lab.module("haproxy_info")["counters"]
+    assert before["workers"][0]["pid"] == after["workers"][0]["pid"]
+    assert "restarted" in rose(before, after)["note"]

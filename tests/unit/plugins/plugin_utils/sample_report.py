@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -263,3 +264,24 @@ def failed() -> dict[str, Any]:
 
 def nothing() -> dict[str, Any]:
     return report(None, None, counted({}, [], {}), [], VERSIONS, NAMES)
+
+
+def understood(path: str, text: str, value: Any) -> bool:
+    """Whether a reader takes what the page shows for the value that report.json has at the path."""
+    if value is None or value == "":
+        return text == "–"
+    if isinstance(value, str):
+        if text == value:
+            return True
+        moment = datetime.fromisoformat(value).astimezone(UTC)
+        return text in (f"{moment:%H:%M:%S}", f"{moment:%Y-%m-%d %H:%M:%S} UTC")
+    number = text.replace(",", "")
+    if number.isdigit():
+        return int(number) == value
+    read, exact = 0.0, 0.0
+    for digits, unit in re.findall(r"([0-9.]+) ?(ms|[smhd])", text):
+        size = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}[unit]
+        read += float(digits) * size
+        exact = size * 10.0 ** -len(digits.partition(".")[2])
+    seconds = value / 1000 if "latency_ms" in path else value
+    return exact > 0 and abs(read - seconds) <= exact

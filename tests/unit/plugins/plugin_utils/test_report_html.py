@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ SPEC.loader.exec_module(sample)
 
 VOID = {"meta", "link", "br"}
 HOSTILE = "</title></script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
-VERDICTS = ("clean", "done", "failed", "regressed", "nothing")
+VERDICTS = ("clean", "done", "so_far", "failed", "regressed", "nothing")
 
 
 class Page(HTMLParser):
@@ -97,6 +98,39 @@ def test_its_figures_are_those_of_the_report(verdict: str) -> None:
     assert len(figures) > 2
     for figure in figures:
         assert json.loads(figure["data-value"] or "") == at(report, figure["data-figure"] or ""), figure
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_what_is_read_there_is_what_the_report_has(verdict: str) -> None:
+    report = getattr(sample, verdict)()
+    shown = re.findall(r'<span data-figure="(.*?)" data-value=".*?">(.*?)</span>', html(report))
+    assert len(shown) > 2
+    for path, text in shown:
+        value = at(report, unescape(path))
+        assert sample.understood(path, unescape(text), value), (path, text, value)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("requests/sent", "1,921", 1920),
+        ("requests/sent", "–", 0),
+        ("latency_ms/p99", "128 ms", 12.8),
+        ("latency_ms/p99", "1.3 s", 1500.0),
+        ("makespan_seconds", "1m 19s", 139.4),
+        ("instances/0/began", "20:26:48", "2026-05-28T20:26:47.600+00:00"),
+    ],
+)
+def test_a_wrong_figure_is_not_understood(path: str, text: str, value: Any) -> None:
+    assert not sample.understood(path, text, value)
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_what_scrolls_can_be_reached_and_has_a_name(verdict: str) -> None:
+    regions = [div for div in Page(html(getattr(sample, verdict)())).all("div") if div.get("class") == "scroll"]
+    assert all((div["tabindex"], div["role"]) == ("0", "region") for div in regions)
+    names = [div["aria-label"] for div in regions]
+    assert names and all(names) and len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize(

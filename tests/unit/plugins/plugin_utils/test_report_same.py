@@ -21,11 +21,18 @@ import sample_report
 from ansible_collections.rondo.upgrade.plugins.plugin_utils import _report, _report_html, _report_junit
 from ansible_collections.rondo.upgrade.plugins.plugin_utils._page import duration
 
-REPORTS = {"clean": sample_report.clean, "done": sample_report.done, "failed": sample_report.failed}
+REPORTS = {
+    "clean": sample_report.clean,
+    "done": sample_report.done,
+    "so_far": sample_report.so_far,
+    "failed": sample_report.failed,
+    "regressed": sample_report.regressed,
+}
 
 
 def squeezed(text: str) -> str:
-    return re.sub(r"\s+", "", text)
+    """Without white space, and without the commas between thousands."""
+    return re.sub(r"(?<=\d),(?=\d{3})", "", re.sub(r"\s+", "", text))
 
 
 def facts(report: dict[str, Any]) -> Iterator[str]:
@@ -37,15 +44,34 @@ def facts(report: dict[str, Any]) -> Iterator[str]:
     yield report["run"]["outcome"]
     if requests := report["requests"]:
         yield from (str(requests[key]) for key in ("sent", "failed", "retried"))
-        yield from (f"{report['latency_ms'][key]:.0f}" for key in ("p50", "p99", "max"))
-        yield requests["proves"]["text"]
+        yield from (f"{latency[key]:.0f}" for latency in [report["latency_ms"] or {}] for key in latency)
+        yield requests.get("proves", {}).get("text", "")
+        for kind, row in requests.get("kinds", {}).items():
+            yield from (kind, str(row["sent"]), str(row["failed"]))
+            yield from (f"{latency:.0f}" for latency in row["latency_ms"].values())
         yield from (failure["reason"] for failure in report["failures"][:3])
-    if report["haproxy"].get("by_balancer"):
-        yield report["counts"]["note"]
+    yield report["counts"]["note"]
+    yield from (source["note"] for source in report["counts"]["sources"])
+    for name, row in report["haproxy"]["by_balancer"].items():
+        yield from (name, str(row["hrsp_5xx"]), str(row["econ"]), str(row["wretr"]))
+    if report["access_logs"]:
+        yield from (str(report["access_logs"]["requests"]), str(report["access_logs"]["failed"]))
+    for row in report["held"]:
+        yield from (row["service"], row["said"])
+    if report["tests"]:
+        yield from (f"{number} {kind}" for kind, number in report["tests"]["counted"].items() if number > 1)
+        for row in report["tests"]["changes"]:
+            yield from (row["suite"], row["name"], row["class"], row["message"])
+    for row in report["artifacts"]:
+        yield from (row["service"], row["artifact"], row["digest"], str(row["instances"]))
+    if out := report["longest_out_of_rotation"]:
+        yield f"{'at least' if out['still_out'] else ''} {duration(out['seconds'])}"
     for row in report["instances"]:
         yield from (row["name"], row["from"], row["to"], row["outcome"])
         if row["kept"]:
             yield row["kept"]
+            if row["outcome"] == "done":
+                yield row["until"]
         if row["seconds_out_of_rotation"] is not None:
             yield duration(row["seconds_out_of_rotation"])
     yield from (row["id"] for row in report["timeline"])
