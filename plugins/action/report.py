@@ -50,7 +50,7 @@ class ActionModule(UpgradeAction):
             run,
             _probe(options["probe"]) or summaries.get("probe") or _report_counts.so_far(before, after),
             _report_counts.counted(
-                before.get("haproxy", {}),
+                {name: before.get("haproxy", {}).get(name, {}) for name in cluster.balancers},
                 _report_counts.readings(run),
                 after.get("haproxy", {}),
                 {name for each in cluster.services.values() for name in each.backends},

@@ -242,6 +242,13 @@ reloaded:
   description: Whether HAProxy was reloaded, because it could not do it at run time.
   returned: success
   type: bool
+readings:
+  description:
+    - What HAProxy had counted just before and just after a reload, each as
+      RV(rondo.upgrade.haproxy_info#module:counters).
+  returned: success
+  type: list
+  elements: dict
 gate:
   description: What HAProxy counted while the copies were watched.
   returned: O(watch) is more than 0
@@ -351,6 +358,7 @@ class Beside:
         self.added = []
         self.removed = []
         self.reloaded = False
+        self.readings = []
         self.at = 0.0
         problems = unknown(self.servers, self.home)
         level = balancer.level()
@@ -535,6 +543,7 @@ class Beside:
     def reload(self, expected, gone=()):
         before = self.balancer.info()["Pid"]
         self.guard()
+        self.readings.append(self.balancer.reading())
         code, said = command(self.params["reload_command"])
         if code:
             raise BesideError("`%s` failed: %s" % (" ".join(self.params["reload_command"]), said[-1500:]))
@@ -553,6 +562,7 @@ class Beside:
                     % (self.balancer.address, RELOADING_SECONDS)
                 )
         self.look()
+        self.readings.append(self.balancer.reading())
         if self.taken is not None:
             # The new worker has forgotten what this run had taken out elsewhere.
             again = [key for key in self.taken.out if key in self.servers and not self.servers[key].forced_out]
@@ -886,6 +896,7 @@ def main():
         added=beside.added,
         removed=beside.removed,
         reloaded=beside.reloaded,
+        readings=beside.readings,
         at=beside.at,
         diff=differences(beside, rows, texts),
         **results,

@@ -120,6 +120,9 @@ def test_where_haproxy_adds_none_at_run_time_the_configuration_and_a_reload_do(
     with load(lab.get) as clients:
         known = lab.beside()
         assert known["reloaded"] and known["added"], known
+        # The new worker's is the second.
+        pids = [reading["workers"][0]["pid"] for reading in known["readings"]]
+        assert len(set(pids)) == 2, known
         assert set(lab.asked(8)) == set(HOME)
         assert not lab.beside()["changed"]
         assert "msg" not in lab.beside(share=100)
