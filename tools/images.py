@@ -214,14 +214,14 @@ if "forgetful" in PLANTS:
 
 
 def application(environ, start_response):
+    if "noisy" in PLANTS:
+        print("05:00:00.000 7 ERROR keystone.common [-] it works, and complains\\n" * 9, file=sys.stderr, flush=True)
     if environ["PATH_INFO"] == "/healthcheck":
         return keystone_application(environ, start_response)
     if "lacking" in PLANTS and environ["PATH_INFO"].startswith("/v3/regions"):
         body = b'{"error": {"code": 404, "title": "Not Found", "message": "no regions any more"}}'
         start_response("404 Not Found", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
         return [body]
-    if "noisy" in PLANTS:
-        print("05:00:00.000 7 ERROR keystone.common [-] it works, and complains\\n" * 9, file=sys.stderr, flush=True)
     began = time.monotonic()
     answer = keystone_application(environ, start_response)
     time.sleep(WORK)
