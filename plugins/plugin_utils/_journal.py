@@ -275,7 +275,7 @@ class Journal:
             newest = db.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
             if newest is not None and last_run is not None and newest["id"] > last_run:
                 raise JournalLocked(
-                    f"Run {newest['id']} ({newest['kind']}) of {_owner(newest)} has changed the cluster since this "
+                    f"Run {newest['id']} ({newest['kind']}) of {_owner(newest)} was started since this "
                     "plan was computed: start again."
                 )
             last = newest["token"] if newest is not None else 0

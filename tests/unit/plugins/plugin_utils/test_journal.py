@@ -269,7 +269,7 @@ def test_a_plan_from_before_the_last_run_is_refused(path: Path) -> None:
         assert journal.last_run() == 0
         known = journal.start_run(PLAN, last_run=0)
         journal.end_run(known, "done")
-        with pytest.raises(JournalLocked, match=r"Run 1 \(upgrade\) of .* has changed the cluster since this plan"):
+        with pytest.raises(JournalLocked, match=r"Run 1 \(upgrade\) of .* was started since this plan"):
             journal.start_run(PLAN, last_run=0)
         lost = journal.start_run(PLAN, dead(), last_run=known)
         # A run that the plan did not know of is newer, also if it was cut off; then it is left as it is.
