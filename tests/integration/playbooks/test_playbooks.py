@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import socket
 import sys
@@ -66,6 +68,26 @@ def test_hooks_run_around_their_own_job_with_its_handlers(cluster: Any) -> None:
     for host in ("h1", "h2", "h3"):
         said = [line.split()[0] for line in log.read_text(encoding="utf-8").splitlines() if line.endswith(host)]
         assert said == ["before", "after", "handler"]
+
+
+def test_a_probe_that_goes_on_counts_while_the_jobs_run(cluster: Any) -> None:
+    state = cluster.folder / "build" / "probe" / "state.json"
+    state.parent.mkdir(parents=True)
+
+    def seen(sent: int) -> str:
+        return json.dumps({"running": True, "pid": os.getpid(), "sent": sent, "failed": 1, "retried": 2})
+
+    state.write_text(seen(40), encoding="utf-8")
+    more = {"ansible.builtin.copy": {"content": seen(100) + "\n", "dest": str(state), "mode": "0600"}}
+    cluster.role("site_after", [{"name": "Send more", **more}])
+    cluster.service["hooks"] = {"after": "site_after"}
+    done = cluster.play("rondo.upgrade.upgrade")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = cluster.report()
+    # What failed before the jobs is not theirs.
+    assert report["requests"] == {"sent": 60, "failed": 0, "retried": 0, "so_far": True}
+    assert report["verdict"] == "done" and "HAProxy: no balancer was read" in report["counts"]["missing"]
+    assert "no probe ran" not in done.stdout
 
 
 def test_a_hook_that_can_not_work_here_is_refused_before_anything_begins(cluster: Any) -> None:
