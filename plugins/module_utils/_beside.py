@@ -28,6 +28,9 @@ Key = Tuple[str, str]
 MOST_WEIGHT = 256
 """The greatest weight that HAProxy knows."""
 
+DISK_RESERVE = 200_000_000
+"""Bytes for a copy's own files and logs, beside its image."""
+
 NEAR_ENOUGH = 0.5
 """Points that a share may be off before the servers' own proportions count for less."""
 
@@ -258,8 +261,9 @@ def edited(text: str, service: str, home: Mapping[Key, Entry], copies: Iterable[
             last = max(line.number for line in there.values())
             added[last] = [_line(copy) + tail for copy in wanted[backend]]
     made = []
-    for number, line in enumerate(lines):
-        made.append(replaced.get(number, line if line.endswith("\n") or number not in added else line + "\n"))
+    for number, there_now in enumerate(lines):
+        whole = there_now if there_now.endswith("\n") or number not in added else there_now + "\n"
+        made.append(replaced.get(number, whole))
         made += added.get(number, [])
     return "".join(made)
 
@@ -279,12 +283,16 @@ def _line(copy: Copy) -> str:
 
 
 def skeleton(text: str, service: str) -> List[str]:
-    """The lines of ours without weights and `disabled`: where these are the same, HAProxy has checked them already."""
-    mark = mark_of(service)
+    """The copies' lines without weights and `disabled`: where these are the same, HAProxy has checked them already.
+
+    A line of ours that stands for another differs from that one in these two only.
+    """
+    mark, was = mark_of(service), _was_of(service)
+    lines = text.splitlines()
     return [
         re.sub(r" weight \d+| disabled", "", line.rstrip()[: -len(mark)]).strip()
-        for line in text.splitlines()
-        if line.rstrip().endswith(mark)
+        for before, line in zip(["", *lines], lines)  # noqa: B905 (Python 3.9)
+        if line.rstrip().endswith(mark) and not before.lstrip().startswith(was)
     ]
 
 

@@ -79,6 +79,10 @@ ENGINE_ERRORS = (ContainerProblem, *SDK_ERRORS)
 # Names
 
 
+class CommandBegun(ContainerProblem):
+    """A command did not end well, and may have done part of its work."""
+
+
 def new_name(name: str) -> str:
     return name + ".rondo-new"
 
@@ -892,7 +896,8 @@ class Engine:
             (exit code, standard output, standard error)
 
         Raises:
-            ContainerProblem: it did not end in time (and was stopped), or the engine refuses, in its words.
+            CommandBegun: it did not end in time (and was stopped), or the engine failed meanwhile.
+            ContainerProblem: the engine refuses to create it, in its words.
         """
         until = time.monotonic() + timeout
         self._wait_for_earlier(name, until)
@@ -901,25 +906,32 @@ class Engine:
         except APIError as error:
             raise ContainerProblem("could not create {0}: {1}".format(name, told(error))) from error
         try:
-            self.api.start(identity)
+            self._start(identity, name)
             code = self._wait(identity, until)
             if code is None:
-                raise ContainerProblem(
+                raise CommandBegun(
                     "the command did not end within {0:g} s; its container {1} was stopped and removed. Its last "
                     "lines: {2}".format(timeout, name, self._output(identity, stdout=True, stderr=True)[-2000:])
                 )
             return code, self._output(identity, stdout=True), self._output(identity, stderr=True)
         except (APIError, RequestException) as error:
-            raise ContainerProblem("could not run the command in {0}: {1}".format(name, told(error))) from error
+            raise CommandBegun("could not run the command in {0}: {1}".format(name, told(error))) from error
         finally:
             self.do(Step("remove", identity, name, True))
+
+    def _start(self, identity: str, name: str) -> None:
+        try:
+            self.api.start(identity)
+        except APIError as error:
+            # The engine itself says so: nothing has begun.
+            raise ContainerProblem("could not run the command in {0}: {1}".format(name, told(error))) from error
 
     def _wait_for_earlier(self, name: str, until: float) -> None:
         earlier = self.named(name)
         if earlier is None:
             return
         if is_running(earlier) and self._wait(earlier["Id"], until) is None:
-            raise ContainerProblem(
+            raise CommandBegun(
                 "the same command of an earlier run still runs in the container {0}, since {1}, and did not end in "
                 "time: wait for it, or remove that container".format(name, earlier["State"].get("StartedAt"))
             )

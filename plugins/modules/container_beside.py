@@ -143,6 +143,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.rondo.upgrade.plugins.module_utils._beside import DISK_RESERVE
 from ansible_collections.rondo.upgrade.plugins.module_utils._container import (
     ENGINE_ARGUMENTS,
     ENGINE_ERRORS,
@@ -298,7 +299,7 @@ def main() -> None:
             creation={"type": "dict"},
             network_mode={"type": "str"},
             memory={"type": "int", "default": 0},
-            disk={"type": "int", "default": 200000000},
+            disk={"type": "int", "default": DISK_RESERVE},
             stop_timeout={"type": "int"},
             **ENGINE_ARGUMENTS,
             **FENCE_ARGUMENT,

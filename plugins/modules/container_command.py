@@ -89,6 +89,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+began:
+  description:
+    - Whether the command has begun to run, so that it may have done part of its work, even if the module failed.
+    - A module that ends without saying so, or whose host can't be reached any more, leaves that open.
+  returned: always
+  type: bool
 rc:
   description: The command's exit code. The module fails where it is not 0 (C(failed_when) may say otherwise).
   returned: when the command ran
@@ -116,6 +122,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rondo.upgrade.plugins.module_utils._container import (
     ENGINE_ARGUMENTS,
     ENGINE_ERRORS,
+    CommandBegun,
     ContainerProblem,
     Engine,
     command_creation,
@@ -178,7 +185,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     if module.check_mode and not module.params["reads_only"]:
-        module.exit_json(changed=True, skipped=True, msg="not run in check mode")
+        module.exit_json(changed=True, skipped=True, began=False, msg="not run in check mode")
     engine = connect(module)
     began = time.monotonic()
     params = module.params
@@ -190,9 +197,16 @@ def main() -> None:
             else alone(params["container"], params["fence"], wait=params["timeout"])
         ):
             rc, stdout, stderr = run(engine, params)
+    except CommandBegun as problem:
+        module.fail_json(msg=told(problem), changed=not params["reads_only"], began=True)
     except (GuardError, *ENGINE_ERRORS) as problem:
-        module.fail_json(msg=told(problem))
-    result = {"changed": not module.params["reads_only"], "rc": rc, "seconds": round(time.monotonic() - began, 3)}
+        module.fail_json(msg=told(problem), began=False)
+    result = {
+        "changed": not params["reads_only"],
+        "began": True,
+        "rc": rc,
+        "seconds": round(time.monotonic() - began, 3),
+    }
     if not module.params["no_log_output"]:
         result.update(stdout=stdout, stderr=stderr)
     if rc:

@@ -127,6 +127,17 @@ options:
         a hold, that is one question to HAProxy less while requests wait.
     type: bool
     default: false
+  only_held:
+    description:
+      - Move nothing where the hold has ended by itself, as it does at its deadline. For versions that must not serve
+        together, while the old one still runs.
+    type: bool
+    default: false
+  state_directory:
+    description:
+      - Where M(rondo.upgrade.haproxy_hold) keeps a hold by maxconn, which O(release) ends, too.
+    type: path
+    default: /run
   drain_timeout:
     description:
       - With O(state=absent), seconds until sessions that are left on the copies are closed, and counted.
@@ -317,6 +328,8 @@ from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy import (
     unknown,
 )
 from ansible_collections.rondo.upgrade.plugins.module_utils._haproxy_files import Files, command
+from ansible_collections.rondo.upgrade.plugins.module_utils._hold import HoldError
+from ansible_collections.rondo.upgrade.plugins.module_utils._hold_maxconn import MaxconnHold
 from ansible_collections.rondo.upgrade.plugins.module_utils._rotation import (
     POLL_SECONDS,
     Failed,
@@ -607,6 +620,8 @@ class Beside:
             self.changed = self.changed or bool(acts)
             self.save(home, copies)
             return
+        if self.params["only_held"] and not self.held():
+            raise Failed("the hold of %s has ended by itself, so nothing was moved" % self.params["service"])
         with locked(self.balancer.meeting_place, LOCK_SECONDS):
             if self.taken is not None:
                 self.taken.move({key for key, entry in home.items() if entry.out}, "out")
@@ -623,12 +638,29 @@ class Beside:
                 self.look()
                 self.taken.move({key for key in self.home if not self.servers[key].forced_out}, None)
         if self.params["release"]:
-            self.guard()
-            answer = self.ask("rondo hold %s off" % self.params["service"]).strip()
-            if not answer.startswith("ok"):
-                raise Failed("the traffic was moved, but the hold was not released: %s" % answer)
+            self.let_go()
         self.at = time.time()
         self.look()
+
+    def by_maxconn(self):
+        return MaxconnHold(self.balancer, self.params["service"], self.params["state_directory"])
+
+    def held(self):
+        """Whether the service's requests wait now."""
+        return self.by_maxconn().read() is not None or " state=on " in self.ask("rondo hold " + self.params["service"])
+
+    def let_go(self):
+        """Release what waits. That the hold has ended by itself is a failure only where old ones may still answer."""
+        self.guard()
+        if self.by_maxconn().switch_off() is not None:
+            return
+        answer = self.ask("rondo hold %s off" % self.params["service"]).strip()
+        if "is released" in answer:
+            return
+        if self.params["only_held"]:
+            raise Failed("the hold of %s ended by itself while the traffic was moved" % self.params["service"])
+        if answer.startswith("refused"):
+            raise Failed("the traffic was moved, but the hold was not released: %s" % answer)
 
     def acts(self, home, copies):
         """Commands that lead from what is to what shall be. Servers that others have taken out are left alone.
@@ -860,6 +892,8 @@ def main():
             "max_errors": {"type": "float", "default": 0},
             "switch_back": {"type": "bool", "default": True},
             "release": {"type": "bool", "default": False},
+            "only_held": {"type": "bool", "default": False},
+            "state_directory": {"type": "path", "default": "/run"},
             "drain_timeout": {"type": "float", "default": 60},
             "force_last": {"type": "bool", "default": False},
             "config": {"type": "path", "default": "/etc/haproxy/haproxy.cfg"},
@@ -888,7 +922,7 @@ def main():
         beside = Beside(balancer, params, guard(params["fence"]), taken, module.check_mode)
         rows, texts = beside.shown(), dict(beside.files.before)
         results = run(beside, params)
-    except (HaproxyError, FenceError, BesideError, Refused, Failed) as error:
+    except (HaproxyError, FenceError, BesideError, HoldError, Refused, Failed) as error:
         module.fail_json(msg=str(error), changed=bool(beside and beside.changed))
     module.exit_json(
         changed=beside.changed,

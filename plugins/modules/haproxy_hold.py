@@ -299,7 +299,9 @@ closed_sessions:
   returned: O(state=held), if O(drain) is given
   type: int
 at:
-  description: When it was held or released, in seconds since 1970 by the balancer's own clock.
+  description:
+    - When it was held, or HAProxy was told to release it, in seconds since 1970 by the balancer's own clock. Those that
+      waited go within two seconds from then.
   returned: success
   type: float
 self_test:
@@ -735,12 +737,14 @@ def state_released(module, hold, owner):
     changed = status.state == "on"
     if changed:
         refuse_another_owner(hold, status.owner, owner)
+    at = time.time()
     if not module.check_mode:
         if changed:
             hold.tell("off")
+            at = time.time()
         changed = bool(hold.release_in_old_workers()) or changed
         status = hold.wait_until_off()
-    return changed, {"way": "lua", "hold": status.shown()}
+    return changed, {"way": "lua", "hold": status.shown(), "at": at}
 
 
 def refuse_another_owner(hold, holder, owner):
@@ -835,7 +839,7 @@ def main():
                     changed, results = state_held(module, hold, owner)
                 else:
                     changed, results = state_released(module, hold, owner)
-            results["at"] = time.time()
+            results.setdefault("at", time.time())
             if params["state"] == "held" and params["drain"] and not module.check_mode:
                 results.update(drained(balancer, params, hold.guard))
     except (HaproxyError, FenceError, HoldError, Failed) as error:

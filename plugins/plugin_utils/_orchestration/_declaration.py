@@ -315,6 +315,9 @@ class _Reader:
         if spare and len(spare) < len(hosts):
             wrong = f"has {len(spare)} for {len(hosts)} second copies, one each"
             self._add("side_by_side.hosts", wrong, f"add {len(hosts) - len(spare)} more to it", value=said["hosts"])
+        if said["test"] and "http" not in values["health"].given:
+            wrong = "is a path at the host of health.http, which is not declared"
+            self._add("side_by_side.test", wrong, "declare health.http, or drop it", value=said["test"])
         return SideBySide(
             ports=(first, last),
             hosts=spare,

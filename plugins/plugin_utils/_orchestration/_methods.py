@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ansible_collections.rondo.upgrade.plugins.module_utils._beside import DISK_RESERVE
 from ansible_collections.rondo.upgrade.plugins.module_utils._hold import Prediction, predict
 
 from ._estimates import UNKNOWN, Estimates
@@ -30,9 +31,6 @@ AMPLE: Final = 10.0
 # Moving traffic from the old copy to the new one is a few tasks of the controller, not a replacement.
 SWITCH_SECONDS: Final = 2.0
 
-# A container's own files and logs, beside its image.
-DISK_RESERVE: Final = 100_000_000
-
 BEGUN: Final[tuple[Method, ...]] = ("side_by_side", "held_switch", "roll", "hold")
 
 UNSEEN = InstanceState()
@@ -42,7 +40,8 @@ UNSEEN = InstanceState()
 class Pause:
     """A hold as predicted: for `seconds`, as `source` says, and until `deadline` at the latest. `most`: what it comes
     to if it lasts that long, `expected` if it lasts as long as predicted. `timeout` is the smallest on the way, `room`
-    how many waiting requests fit."""
+    how many waiting requests fit. `back`: seconds until the old version serves again where the new one fails
+    meanwhile."""
 
     seconds: float
     source: str
@@ -53,6 +52,12 @@ class Pause:
     timeout_name: str
     room: int
     room_name: str
+    back: float
+
+    @property
+    def returns(self) -> bool:
+        """Whether the deadline leaves room for the way back."""
+        return self.deadline >= self.seconds + self.back
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +217,7 @@ def _hold(service: Service, state: State, estimates: Estimates) -> _Verdict:
         if found is None:
             return _Verdict(False, "how long a replacement takes is not known", "declare estimates.replace")
         seconds, source = found
-    return _with_offline(service, state, estimates, seconds, source, "replacement")
+    return _with_offline(service, state, estimates, seconds, source, "replacement", seconds)
 
 
 def _replacement(service: Service, state: State, estimates: Estimates) -> tuple[float, str] | None:
@@ -230,19 +235,21 @@ def _replacement(service: Service, state: State, estimates: Estimates) -> tuple[
 
 
 def _with_offline(
-    service: Service, state: State, estimates: Estimates, seconds: float, source: str, what: str
+    service: Service, state: State, estimates: Estimates, seconds: float, source: str, what: str, back: float
 ) -> _Verdict:
     if not service.database.offline:
-        return _fits(service, state, seconds, what, source)
+        return _fits(service, state, seconds, what, source, back)
     offline = estimates.of("offline", service)
     if offline.source == UNKNOWN:
         return _Verdict(False, "how long database.offline takes is not known", "declare estimates.offline")
     words = f"{what}, {show_duration(offline.seconds)} of it for database.offline"
-    return _fits(service, state, seconds + offline.seconds, words, f"{source}; database.offline: {offline.source}")
+    source = f"{source}; database.offline: {offline.source}"
+    return _fits(service, state, seconds + offline.seconds, words, source, back)
 
 
-def _fits(service: Service, state: State, pause: float, what: str, source: str) -> _Verdict:
-    """Whether requests can wait for `pause` seconds, by the smallest timeout on the way and by the room to wait in.
+def _fits(service: Service, state: State, pause: float, what: str, source: str, back: float) -> _Verdict:
+    """Whether requests can wait for `pause` seconds, by the smallest timeout on the way and by the room to wait in, and
+    for `back` more where the old version can serve again.
 
     The arithmetic is that of the hold itself, which makes the same sum again when it begins, and refuses too.
     """
@@ -271,20 +278,29 @@ def _fits(service: Service, state: State, pause: float, what: str, source: str) 
             f"{remedy}, so that {missing} {verb} known",
         )
     name, timeout = min(timeouts.items(), key=lambda pair: (pair[1], pair[0]))
-    least = service.hold.deadline or max(pause * MARGIN, 1.0)
+    returning = pause if one_way(service.database) else pause + back
+    least = service.hold.deadline or max(pause * MARGIN, returning, 1.0)
     wanted = [least] if service.hold.deadline else [max(least, AMPLE), least]
     sums = [predict(traffic.rate, seconds, service.hold.bytes_per_request) for seconds in wanted]
     fitting = (one for one in sums if one.longest_wait <= timeout and one.waiting <= traffic.room)
     most = next(fitting, sums[-1])
     deadline = most.seconds
     expected = predict(traffic.rate, pause, service.hold.bytes_per_request)
-    held = Pause(pause, source, deadline, most, expected, timeout, name, traffic.room, traffic.room_name)
+    held = Pause(pause, source, deadline, most, expected, timeout, name, traffic.room, traffic.room_name, back)
     numbers = f"{show_duration(pause)} for the {what} (deadline {show_duration(deadline)}"
     if deadline < pause:
         return _Verdict(
             False,
             f"requests would wait {numbers}), so the hold would end before the new version is there",
             f"raise hold.deadline, best to {show_duration(pause * MARGIN)}",
+            pause=held,
+        )
+    if service.database.offline_reversible and deadline < returning:
+        return _Verdict(
+            False,
+            f"requests would wait {numbers}), so the hold would end before the old version serves again where the new "
+            f"one fails, which takes another {show_duration(back)}",
+            f"raise hold.deadline to {show_duration(returning)}, or do without a way back (offline_reversible: false)",
             pause=held,
         )
     numbers += f", after which the last has waited {show_duration(most.longest_wait)})"
@@ -304,7 +320,7 @@ def _fits(service: Service, state: State, pause: float, what: str, source: str) 
             f"make room for {most.waiting} waiting requests at the balancers",
             pause=held,
         )
-    longest = service.hold.deadline or (timeout - (most.longest_wait - deadline)) / MARGIN
+    longest = service.hold.deadline or (timeout - (most.longest_wait - deadline)) * pause / least
     until = f"above a pause of {show_duration(longest)}"
     if most.waiting:
         until += f", or {traffic.room / least:.0f} requests per second,"
@@ -315,6 +331,11 @@ def _fits(service: Service, state: State, pause: float, what: str, source: str) 
         until=f"{until} they could not wait",
         pause=held,
     )
+
+
+def one_way(database: Database) -> bool:
+    """Is there no way back from `offline` on?"""
+    return database.offline and not database.offline_reversible
 
 
 # Second copies
@@ -412,7 +433,11 @@ def _held_switch(service: Service, state: State, estimates: Estimates) -> _Verdi
         answers = _answers(service, state.traffic.get(service.name, Traffic()))
         seconds = SWITCH_SECONDS + answers
         source = f"{show_duration(SWITCH_SECONDS)} assumed, {show_duration(answers)} until the old ones have answered"
-    verdict = _with_offline(service, state, estimates, seconds, source, "switch")
+    # What `offline` needs stopped has to start again; else the old ones run as they did.
+    back = _replacement(service, state, estimates) if service.database.offline else (seconds, source)
+    if back is None and not one_way(service.database):
+        return _Verdict(False, "how long the old version takes to start is not known", "declare estimates.replace")
+    verdict = _with_offline(service, state, estimates, seconds, source, "switch", back[0] if back else seconds)
     if not verdict.fits:
         return verdict
     return replace(verdict, why=f"{room.why}: new starts beside old; {verdict.why}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from ._estimates import UNKNOWN, Estimate, Estimates
 from ._jobs import UNSEEN, Job, copied, needs_replacing
-from ._methods import Choice, Pause
+from ._methods import Choice, Pause, one_way
 from ._model import BESIDE, COPYING, Cluster, Instance, Method, Service, State, Traffic
 from ._quantities import show_duration, show_size
 from ._spec import listed
@@ -142,6 +142,7 @@ def _hold(service: Service, pause: Pause, state: State) -> dict[str, Any]:
         "bytes_per_request": service.hold.bytes_per_request,
         "force": service.hold.force,
         "pause": round(pause.seconds, 3),
+        "back": round(pause.back, 3),
         "rate": pause.most.rate,
         "waiting": expected.waiting,
         "memory": expected.memory,
@@ -166,7 +167,7 @@ def _side_by_side(service: Service, method: Method | None) -> dict[str, Any] | N
 def no_return(job: Job, cluster: Cluster) -> bool:
     """Can nothing be taken back once this job has done its work?"""
     database = cluster.services[job.service].database
-    return job.kind == "contract" or (job.kind == "switch" and database.offline and not database.offline_reversible)
+    return job.kind == "contract" or (job.kind == "switch" and one_way(database))
 
 
 def held(service: Service, choice: Choice, state: State, *, switches: bool) -> list[str]:
@@ -218,17 +219,24 @@ def _held(service: Service, choice: Choice, traffic: Traffic) -> Iterator[str]:
 
 
 def _way_back(service: Service, choice: Choice) -> str:
-    database = service.database
-    if database.offline and not database.offline_reversible:
+    database, pause = service.database, choice.pause
+    if one_way(database):
         return (
-            "no way back under the hold once database.offline has begun (offline_reversible: false): the old version"
-            " may not work after it; if the new one fails then, the requests are let go and fail"
+            "no way back once database.offline has begun, even if it fails (offline_reversible: false): the old version"
+            " may not work after it; if it or the new version fails then, the requests are let go and fail"
         )
-    after = ", also after database.offline" if database.offline else ""
-    if choice.method == "hold":
-        return f"if the new version fails under the hold, the old one is started again before the release{after}"
-    window = service.side_by_side.switch_back_window if service.side_by_side else 0.0
+    restarted = choice.method == "hold" or database.offline
+    when = "database.offline or the new version" if database.offline else "the new version"
+    window = show_duration(service.side_by_side.switch_back_window) if service.side_by_side else ""
+    if pause is not None and restarted:
+        told = f"if {when} fails under the hold, the old one is started again"
+        if not pause.returns:
+            return (
+                f"{told}, in {show_duration(pause.back)}: later than the deadline, and what is let go until then fails"
+            )
+        told += f" before the release, in {show_duration(pause.back)}"
+        later = f"; if the new one fails within {window} after that, the same under another hold"
+        return told if choice.method == "hold" else told + later
     return (
-        f"if the new version fails, traffic goes back in one step{after}; the old one is kept running for"
-        f" {show_duration(window)} behind the last step"
+        f"if {when} fails, traffic goes back in one step; the old one is kept running for {window} behind the last step"
     )

@@ -42,6 +42,7 @@ def test_it_lives_where_the_container_lives(lab: Lab, run_module: Any) -> None:
 
     assert result["failed"]
     assert result["rc"] == 4
+    assert result["began"]
     assert result["changed"]
     assert "exit code 4" in result["msg"]
     here, environment, address = result["stdout"].splitlines()
@@ -79,6 +80,8 @@ def test_one_that_does_not_end(lab: Lab, run_module: Any) -> None:
     result = run_module("container_command", wanted)
     assert result["failed"]
     assert "did not end within 1 s" in result["msg"]
+    # It may have done part of its work.
+    assert result["began"] and result["changed"]
     assert left(lab) == []
 
 
@@ -107,7 +110,7 @@ def test_an_earlier_one_that_runs_for_ever(lab: Lab, run_module: Any) -> None:
     wanted = {"container": name, "image": lab.images[2], "command": command, "timeout": 1}
     result = run_module("container_command", wanted)
     assert result["failed"]
-    assert "of an earlier run still runs" in result["msg"]
+    assert "of an earlier run still runs" in result["msg"] and result["began"]
     assert len(left(lab)) == 1
 
 
@@ -126,4 +129,5 @@ def test_refused(lab: Lab, run_module: Any, change: dict[str, Any], message: str
     result = run_module("container_command", {"container": name, "command": ["/bin/true"], **change})
     assert result["failed"]
     assert message in result["msg"]
+    assert not result["began"]
     assert left(lab) == []

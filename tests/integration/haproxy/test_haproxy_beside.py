@@ -246,6 +246,42 @@ def test_a_configuration_that_haproxy_refuses_is_not_written(beside_lab: BesideL
     lab.again_as_it_was()
 
 
+def test_a_move_under_a_hold_does_not_wait_for_a_check_of_what_was_checked(beside_lab: BesideLab) -> None:
+    lab = beside_lab
+    assert "msg" not in lab.beside()
+    moved = lab.beside(share=100, home="maintenance", check_command="false %s")
+    assert "msg" not in moved, moved
+    assert " disabled  # rondo.upgrade" in lab.config.read_text()
+    lab.reload()
+    assert set(lab.asked(8)) == set(COPIES)
+
+
+def test_nothing_is_moved_where_the_hold_has_ended_by_itself(beside_lab: BesideLab) -> None:
+    lab = beside_lab
+    lab.beside()
+    options = {"share": 100, "release": True, "state_directory": str(lab.home)}
+    refused = lab.beside(only_held=True, **options)
+    assert refused["failed"] and "the hold of keystone has ended by itself" in refused["msg"], refused
+    assert set(lab.asked(8)) == set(HOME)
+    # Where the old ones are stopped there is nothing to wait for.
+    assert "msg" not in lab.beside(**options)
+    assert set(lab.asked(8)) == set(COPIES)
+
+
+def test_a_hold_by_maxconn_ends_with_the_move(beside_lab: BesideLab) -> None:
+    lab = beside_lab
+    lab.beside()
+    kept = lab.home / "rondo-hold-keystone.json"
+    kept.write_text('{"token": "x", "owner": "-", "frontends": {"internal": 77}, "began": 0, "until": 0}')
+    moved = lab.beside(share=100, release=True, only_held=True, state_directory=str(lab.home))
+    assert "msg" not in moved, moved
+    assert not kept.exists()
+    rows = [line.split(",") for line in lab.cli("show stat").splitlines()]
+    limit = rows[0].index("slim")
+    assert [row[limit] for row in rows if row[:2] == ["internal", "FRONTEND"]] == ["77"]
+    assert set(lab.asked(8)) == set(COPIES)
+
+
 def test_wrong_names_are_found_before_anything_is_touched(beside_lab: BesideLab) -> None:
     lab = beside_lab
     rows = [{"backend": BACKENDS[0], "name": "ctl3"}]

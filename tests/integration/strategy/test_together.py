@@ -49,9 +49,33 @@ PLAYBOOK = """
       check_mode: true
       diff: true
       register: paper
+    - name: One after the other
+      rondo.upgrade.together:
+        stages:
+          - name: first
+            module: ansible.legacy.command
+            arguments: {{_uses_shell: true, chdir: "{home}"}}
+            hosts:
+              - {{host: h1, arguments: {{_raw_params: "sleep 1; touch staged1"}}}}
+              - {{host: h2, arguments: {{_raw_params: "touch staged2"}}}}
+          - {{name: nowhere, module: ansible.builtin.command, hosts: []}}
+          - name: second
+            module: ansible.legacy.command
+            arguments: {{_uses_shell: true, chdir: "{home}"}}
+            within: 30
+            within_option: stdin
+            hosts: [{{host: h2, arguments: {{_raw_params: "cat; ls staged1 staged2"}}}}]
+          - name: third
+            module: ansible.builtin.command
+            hosts: [{{host: h3, arguments: {{cmd: "true"}}}}, {{host: h1, arguments: {{cmd: "true"}}}}]
+          - name: fourth
+            module: ansible.builtin.command
+            hosts: [{{host: h1, arguments: {{cmd: "touch {home}/fourth"}}}}]
+      ignore_errors: true
+      register: staged
     - name: Keep it
       ansible.builtin.copy:
-        content: "{{{{ {{'met': met, 'failed': failed, 'nowhere': nowhere, 'paper': paper}} | to_json }}}}"
+        content: "{{{{ dict(met=met, failed=failed, nowhere=nowhere, paper=paper, staged=staged) | to_json }}}}"
         dest: "{home}/results.json"
         mode: "0644"
 """
@@ -86,3 +110,10 @@ def test_a_module_runs_on_all_hosts_at_once(tmp_path: Path, core: cores.Core) ->
     assert found["nowhere"]["skipped"]
     assert found["paper"]["changed"] and not (tmp_path / "paper").exists()
     assert "--- before: h1" in output and '+    "state": "directory"' in output
+    staged = found["staged"]
+    assert [row["name"] for row in staged["stages"]] == ["first", "nowhere", "second", "third"]
+    left, *there = staged["stages"][2]["results"][0]["stdout"].split()
+    assert 1 < float(left) < 29 and there == ["staged1", "staged2"]
+    assert staged["failed"] and staged["changed"] and staged["msg"].startswith("third: h3: ")
+    assert [bool(row.get("unreachable")) for row in staged["stages"][3]["results"]] == [True, False]
+    assert not (tmp_path / "fourth").exists()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -126,11 +127,14 @@ def test_whatever_was_there_of_ours_the_result_is_the_same_and_can_be_undone() -
     assert edited(first, "keystone", {}, []) == CONFIGURATION
 
 
-def test_only_new_or_missing_lines_have_to_be_checked_again() -> None:
-    first = edited(CONFIGURATION, "keystone", {("back", "ctl1"): Entry(5)}, [copy(1, out=True)])
-    second = edited(CONFIGURATION, "keystone", {("back", "ctl1"): Entry(None, True)}, [copy(7)])
+def test_only_new_or_missing_copies_have_to_be_checked_again() -> None:
+    first = edited(CONFIGURATION, "keystone", {}, [copy(1, out=True)])
+    home = {("back", "ctl1"): Entry(5, True), ("back", "ctl2"): Entry(None, True)}
+    second = edited(CONFIGURATION, "keystone", home, [copy(7)])
     assert first != second
     assert skeleton(first, "keystone") == skeleton(second, "keystone") != skeleton(CONFIGURATION, "keystone")
+    elsewhere = replace(copy(1), address="192.0.2.1:15001")
+    assert skeleton(edited(CONFIGURATION, "keystone", {}, [elsewhere]), "keystone") != skeleton(first, "keystone")
 
 
 def test_a_last_line_without_an_end_of_line_is_no_trap() -> None:

@@ -574,6 +574,21 @@ ROWS = [
         id="second-copies-on-the-same-port",
     ),
     pytest.param(
+        {
+            "keystone.health": {"tcp": "192.0.2.1:5000"},
+            "keystone.side_by_side": {
+                "ports": "15000-15001",
+                "environment": {"PORT": "{port}"},
+                "test": "/v3",
+            },
+        },
+        [
+            "upgrade_services.keystone.side_by_side.test: '/v3' is a path at the host of health.http, which is not "
+            "declared; declare health.http, or drop it",
+        ],
+        id="a-test-without-http",
+    ),
+    pytest.param(
         {"keystone.side_by_side": {"ports": 15000, "hosts": "spares"}, "!spares": ("spare1",)},
         [
             "upgrade_services.keystone.side_by_side.hosts: 'spares' has 1 for 3 second copies, one each; add 2 more "

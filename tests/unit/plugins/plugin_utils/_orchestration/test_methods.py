@@ -211,7 +211,7 @@ UNKNOWN_TRAFFIC = (
         ),
         (
             choice(1, spare=replace(ROOM, disk=10_000_000), **COPY),
-            {"side_by_side": "h0 has 10 MB of disk left, and second copies take 100 MB"},
+            {"side_by_side": "h0 has 10 MB of disk left, and second copies take 200 MB"},
             None,
         ),
         (

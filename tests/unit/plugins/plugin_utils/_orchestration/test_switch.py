@@ -109,6 +109,7 @@ def test_hold_is_one_job() -> None:
             "force": False,
             "timeouts": {},
             "pause": 23.0,
+            "back": 20.0,
             "rate": 20,
             "waiting": 460,
             "memory": 9_660_000,
@@ -321,8 +322,8 @@ def test_people_are_told_what_waits_and_whether_there_is_a_way_back() -> None:
         "requests are held for 23 s (declared; database.offline: declared), for 46 s at most: then the balancers let "
         "them go by themselves",
         "460 of them wait in 9.7 MB; until the deadline it would be 920 in 19.3 MB, and 1000 fit",
-        "no way back under the hold once database.offline has begun (offline_reversible: false): the old version may "
-        "not work after it; if the new one fails then, the requests are let go and fail",
+        "no way back once database.offline has begun, even if it fails (offline_reversible: false): the old version "
+        "may not work after it; if it or the new version fails then, the requests are let go and fail",
     ]
     assert held(service(), traffic={"web": replace(PATIENT, untested=("lb1", "lb2"))})[-2] == (
         "HAProxy's configuration on lb1, lb2 names no address of its own: unless hold_self_test there names one, no "
@@ -331,13 +332,18 @@ def test_people_are_told_what_waits_and_whether_there_is_a_way_back() -> None:
     reversible = service(database=Database(offline=True, offline_reversible=True), hold=Hold(on_deadline="reject"))
     assert held(reversible) == [
         "requests are held for 5 s (2 s assumed, 0 s until the old ones have answered; database.offline: declared), "
-        "for 10 s at most: then the balancers reject them by themselves",
-        "100 of them wait in 2.1 MB; until the deadline it would be 200 in 4.2 MB, and 1000 fit",
+        "for 25 s at most: then the balancers reject them by themselves",
+        "100 of them wait in 2.1 MB; until the deadline it would be 500 in 10.5 MB, and 1000 fit",
         "the clients' own timeouts are not declared (hold.timeouts): only the balancers' are reckoned with",
         "long-lived connections to the old ones are drained for 1 min at most",
-        "if the new version fails, traffic goes back in one step, also after database.offline; the old one is kept "
-        "running for 1 min behind the last step",
+        "if database.offline or the new version fails under the hold, the old one is started again before the release, "
+        "in 20 s; if the new one fails within 1 min after that, the same under another hold",
     ]
+    short = service(side_by_side=None, database=Database(), hold=Hold(deadline=30.0))
+    assert held(short, traffic={"web": PATIENT})[-1] == (
+        "if the new version fails under the hold, the old one is started again, in 20 s: later than the deadline, and "
+        "what is let go until then fails"
+    )
     tcp = service(version_skew=True, database=Database(), method="side_by_side")
     assert held(tcp, traffic={"web": replace(FITS, tcp=("web_back",))}) == [
         "TCP (web_back): new connections are moved, established ones drained for 1 min at most, then closed",
@@ -345,6 +351,34 @@ def test_people_are_told_what_waits_and_whether_there_is_a_way_back() -> None:
         "if the new version fails, traffic goes back in one step; the old one is kept running for 1 min behind the "
         "last step",
     ]
+
+
+REVERSIBLE = Database(offline=True, offline_reversible=True)
+
+
+def test_the_deadline_leaves_room_for_the_old_versions_start() -> None:
+    options = job_of(plan_of(service(database=REVERSIBLE)), "switch web")["options"]["hold"]
+    assert (options["pause"], options["back"], options["deadline"]) == (5.0, 20.0, 25.0)
+    # Where nothing is stopped the old ones only go on.
+    options = job_of(plan_of(service(database=Database())), "switch web")["options"]["hold"]
+    assert (options["pause"], options["back"], options["deadline"]) == (2.0, 2.0, 10.0)
+    # And where there is no way back, nothing has to be left for it.
+    assert job_of(plan_of(), "switch web")["options"]["hold"]["deadline"] == 10.0
+
+
+@pytest.mark.parametrize(
+    ("keys", "state", "why"),
+    [
+        ({"hold": Hold(deadline=24.0)}, {}, "raise hold.deadline to 25 s, or do without a way back"),
+        ({}, {"traffic": {"web": replace(FITS, timeout=20)}}, "raise the timeouts on the way"),
+        ({"estimates": {"offline": 3.0}}, {}, "declare estimates.replace"),
+    ],
+)
+def test_a_way_back_that_does_not_fit_is_refused(keys: dict[str, Any], state: dict[str, Any], why: str) -> None:
+    web = service(method="held_switch", database=REVERSIBLE, **keys)
+    choice = plan_of(web, state=seen(**state)).choices["web"]
+    assert choice.method is None and why in choice.needs
+    assert plan_of(replace(web, database=Database(offline=True)), state=seen(**state)).choices["web"].method
 
 
 def test_what_changed_of_a_held_service() -> None:
