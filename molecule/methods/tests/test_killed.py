@@ -46,20 +46,26 @@ SWITCH, BESIDE = "rondo.upgrade.switch", "rondo.upgrade.side_by_side"
 START = Strike(BESIDE, "Start the second copies", kill_after=2)
 KNOWN = Strike(BESIDE, "Make them known to all balancers", kill_after=0.5)
 SHARE = "Give the second copies their share on all balancers"
-HOLD = "Hold requests on all balancers, until nothing is left on the "
-OFFLINE = Strike(SWITCH, "Run the step that needs them stopped, with the new image", kill_after=0.3)
+
+
+def held_for(seconds: float) -> Strike:
+    """All that is done while requests wait is one task. In its first two seconds slow requests end, then instances are
+    stopped, in its fourth second a schema is migrated; starting takes ten."""
+    return Strike(SWITCH, "Do it all while requests wait", kill_after=seconds)
+
+
 HOME = Strike("rondo.upgrade.replace_container", "Replace the container", kind="replace", kill_after=0.3)
 DRAIN = Strike(BESIDE, "Drain the second copies on all balancers, and forget them there", kind="settle", kill_after=0.5)
 REMOVE = Strike(BESIDE, "Remove their containers", kind="settle", kill_after=0.3)
 BACK = Strike(BESIDE, "Let the first ones serve again on all balancers", kill_after=0.3)
 FAILING = "2-failing"
 PHASES = (
-    Phase("web", "hold", "held", Strike(SWITCH, HOLD + "instances", kill_after=0.5), held=True),
-    Phase("web", "hold", "replacing", Strike(SWITCH, "Replace their containers", kill_after=0.5), False, True, True),
-    Phase("web", "hold", "starting", Strike(SWITCH, "Ask the new ones themselves", kill_after=1), False, True),
-    Phase("web", "hold", "checked", Strike(SWITCH, "See that HAProxy's own check calls them up"), False, True),
+    Phase("web", "hold", "held", held_for(1.5), held=True),
+    Phase("web", "hold", "replacing", held_for(3), False, True, True),
+    Phase("web", "hold", "starting", held_for(7), False, True),
+    Phase("web", "hold", "nearly started", held_for(12), False, True),
     Phase("web", "hold", "released", Strike(SWITCH, "See that they stay up")),
-    Phase("ledger", "hold", "migrating", OFFLINE, False, True),
+    Phase("ledger", "hold", "migrating", held_for(3.6), False, True),
     Phase("web", "side_by_side", "starting copies", START),
     Phase("web", "side_by_side", "known to the balancers", KNOWN),
     Phase("web", "side_by_side", "first step", Strike(BESIDE, SHARE, kill_after=3), worst=True),
@@ -71,11 +77,11 @@ PHASES = (
     Phase("web", "side_by_side", "copies removed", REMOVE),
     Phase("ledger", "held_switch", "starting copies", START),
     Phase("ledger", "held_switch", "known to the balancers", KNOWN),
-    Phase("ledger", "held_switch", "held", Strike(SWITCH, HOLD + "old version", kill_after=0.3), held=True),
-    Phase("ledger", "held_switch", "stopping", Strike(SWITCH, "Stop them all", kill_after=0.5), False, True),
-    Phase("ledger", "held_switch", "migrating", OFFLINE, False, True, True),
-    Phase("ledger", "held_switch", "cutting over", Strike(BESIDE, SHARE, kill_after=0.2), False),
-    Phase("ledger", "held_switch", "old one kept", Strike(BESIDE, SHARE, kill_after=1, nth=2)),
+    Phase("ledger", "held_switch", "held", held_for(1.5), held=True),
+    Phase("ledger", "held_switch", "stopping", held_for(2.7), False, True),
+    Phase("ledger", "held_switch", "migrating", held_for(3.6), False, True, True),
+    Phase("ledger", "held_switch", "cutting over", held_for(4.8), False),
+    Phase("ledger", "held_switch", "old one kept", Strike(BESIDE, SHARE, kill_after=1)),
     Phase("ledger", "held_switch", "replaced at home", HOME),
     Phase("ledger", "held_switch", "copies drained", DRAIN),
     Phase("ledger", "held_switch", "copies removed", REMOVE),
