@@ -354,7 +354,7 @@ class Balancer:
         """What each worker has counted until now, by backend: the one that serves, and those that a reload replaced.
 
         A worker is known by `pid` and `started_at`: a container that starts again gives its processes the same pids.
-        `open`: the sessions of its clients.
+        `open`: the sessions of its clients. A backend that has counted nothing yet is left out.
         """
         workers = [_worker(self._ask("show info"), self._ask("show stat"), old=False)]
         for pid in self.old_workers():
@@ -392,16 +392,14 @@ class Balancer:
 def _worker(info: str, stat: str, old: bool) -> Dict[str, Any]:
     told = parse_info(info)
     rows = parse_stat(stat)
+    backends = {row["pxname"]: {key: number(row.get(key)) for key in COUNTED} for row in rows if row["type"] == "1"}
+    modes = {row["pxname"]: row.get("mode", "") for row in rows}
     return {
         "pid": number(told.get("Pid")),
         "started_at": number(told.get("Start_time_sec")),
         "old": old,
         "open": sum(number(row.get("scur")) for row in rows if row["type"] == "0"),
-        "backends": {
-            row["pxname"]: dict({name: number(row.get(name)) for name in COUNTED}, mode=row.get("mode", ""))
-            for row in rows
-            if row["type"] == "1"
-        },
+        "backends": {name: dict(row, mode=modes[name]) for name, row in backends.items() if any(row.values())},
     }
 
 

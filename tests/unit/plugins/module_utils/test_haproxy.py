@@ -300,3 +300,36 @@ class TestBalancer:
     def test_where_calls_meet(self) -> None:
         assert Balancer("/run/haproxy/admin.sock", 1).meeting_place == "/run/haproxy"
         assert Balancer("lb1:9999", 1).meeting_place == "/"
+
+
+class TestReadings:
+    def test_what_each_worker_has_counted(self, text, monkeypatch: pytest.MonkeyPatch) -> None:
+        stat = text("tables_going_up").partition("\n\n")[0]
+        old = text("info").replace("Pid: ", "Pid: 4")
+        answers = {
+            "show info": text("info"),
+            "show stat": stat,
+            "show proc": text("proc_after_reload"),
+            "info": old,
+            "stat": "Can't find the target PID\n",
+        }
+        asked = []
+
+        def answer(_address: str, command: str, _timeout: float) -> str:
+            asked.append(command)
+            return answers[command if command.startswith("show") else command.rpartition(" ")[2]]
+
+        monkeypatch.setattr(_haproxy, "ask", answer)
+        reading = Balancer("/admin", 1, "/master").reading()
+        # One that ended since it was named.
+        assert any(command.startswith("@!") for command in asked) and len(reading["workers"]) == 1
+        answers["stat"] = stat
+        reading = Balancer("/admin", 1, "/master").reading()
+        assert [worker["old"] for worker in reading["workers"]][:2] == [False, True]
+        serving = reading["workers"][0]
+        assert serving["pid"] > 0 and serving["started_at"] > 1_795_000_000
+        assert serving["backends"] == {
+            row["pxname"]: {"mode": "http", **{key: int(row[key] or 0) for key in _haproxy.COUNTED}}
+            for row in parse_stat(stat)
+            if row["type"] == "1" and any(int(row[key] or 0) for key in _haproxy.COUNTED)
+        }
