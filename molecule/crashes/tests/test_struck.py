@@ -458,6 +458,9 @@ def test_a_canary_goes_alone_and_is_watched(lab: Laboratory, start: Start, relea
     assert len(others) == len(MEMBERS) - 1
     # It served for its bake time and its min_healthy_time before the next one began, and then two went at a time.
     assert canary["took"] > 8 + 1
+    # That is no time out of rotation, which the balancers measured.
+    assert 0 < canary["details"]["out_seconds"] < canary["took"] - 8 - 1
+    assert all(0 < job["details"]["out_seconds"] < job["took"] for job in others)
     assert min(job["begun"] for job in others) >= canary["ended"]
     assert sorted(job["begun"] for job in others)[1] < min(job["ended"] for job in others)
     assert seen.observer.exceeded(1, until=canary["ended"]) == []
