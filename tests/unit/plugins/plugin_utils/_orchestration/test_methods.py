@@ -88,7 +88,7 @@ def choice(
             choice(3, FITS, 31.0, version_skew=False, **COPY),
             "held_switch",
             "there is room for a second copy of each instance (900 MB in all; h0 has 4 GB of memory, 9 GB of disk and "
-            "1 ports left): new starts beside old; requests wait 2 s for the switch (deadline 10 s, after which the "
+            "1 ports left): new starts beside old; requests wait 3 s for the switch (deadline 10 s, after which the "
             "last has waited 10.2 s), within the smallest timeout of 1 min (timeout client of web); 200 requests would "
             "arrive until then (20 per second), and 1000 fit (maxconn)",
         ),
@@ -283,10 +283,10 @@ def test_what_was_held_before_is_what_will_be_held() -> None:
 @pytest.mark.parametrize(
     ("traffic", "seconds"),
     [
-        (replace(FITS, slowest=2.0), 4.0),
-        (replace(FITS, slowest=90.0, timeout=600.0, room=10000), 62.0),
-        (replace(FITS, tcp=("back",), concurrency=4, timeout=600.0, room=10000), 62.0),
-        (replace(FITS, tcp=("back",), concurrency=0), 2.0),
+        (replace(FITS, slowest=2.0), 5.0),
+        (replace(FITS, slowest=90.0, timeout=600.0, room=10000), 63.0),
+        (replace(FITS, tcp=("back",), concurrency=4, timeout=600.0, room=10000), 63.0),
+        (replace(FITS, tcp=("back",), concurrency=0), 3.0),
     ],
 )
 def test_the_old_ones_answer_before_the_switch(traffic: Traffic, seconds: float) -> None:
@@ -323,7 +323,7 @@ def test_a_deadline_is_ample_where_that_fits(declared: float | None, traffic: Tr
         (
             "held_switch",
             {**COPY, "hold": Hold(timeouts={"the clients": 2.0}, force=True)},
-            "requests would wait 2 s for the switch (deadline 4 s, after which the last has waited 4.1 s), longer than "
+            "requests would wait 3 s for the switch (deadline 6 s, after which the last has waited 6.1 s), longer than "
             "the smallest timeout of 2 s (the clients)",
         ),
     ],

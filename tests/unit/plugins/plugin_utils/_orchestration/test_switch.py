@@ -306,7 +306,7 @@ def test_how_long_a_switch_takes() -> None:
         found = make_plan(cluster, seen(), estimates).estimates["switch web"]
         return found.seconds, found.source
 
-    assert seconds(Estimates(cluster)) == (30.0 + 5.0 + 60.0, "the sum of its parts")
+    assert seconds(Estimates(cluster)) == (30.0 + 6.0 + 60.0, "the sum of its parts")
     measured = {("switch held_switch", "web", "c1"): [50.0], ("switch hold", "web", "c1"): [9.0]}
     assert seconds(Estimates(cluster, measured)) == (50.0, "median of 1 earlier run of web")
     cluster = Cluster({"web": replace(web, estimates={**web.estimates, "switch": 33.0})})
@@ -331,9 +331,9 @@ def test_people_are_told_what_waits_and_whether_there_is_a_way_back() -> None:
     )
     reversible = service(database=Database(offline=True, offline_reversible=True), hold=Hold(on_deadline="reject"))
     assert held(reversible) == [
-        "requests are held for 5 s (2 s assumed, 0 s until the old ones have answered; database.offline: declared), "
-        "for 25 s at most: then the balancers reject them by themselves",
-        "100 of them wait in 2.1 MB; until the deadline it would be 500 in 10.5 MB, and 1000 fit",
+        "requests are held for 6 s (3 s assumed, 0 s until the old ones have answered; database.offline: declared), "
+        "for 26 s at most: then the balancers reject them by themselves",
+        "120 of them wait in 2.5 MB; until the deadline it would be 520 in 10.9 MB, and 1000 fit",
         "the clients' own timeouts are not declared (hold.timeouts): only the balancers' are reckoned with",
         "long-lived connections to the old ones are drained for 1 min at most",
         "if database.offline or the new version fails under the hold, the old one is started again before the release, "
@@ -358,18 +358,18 @@ REVERSIBLE = Database(offline=True, offline_reversible=True)
 
 def test_the_deadline_leaves_room_for_the_old_versions_start() -> None:
     options = job_of(plan_of(service(database=REVERSIBLE)), "switch web")["options"]["hold"]
-    assert (options["pause"], options["back"], options["deadline"]) == (5.0, 20.0, 25.0)
+    assert (options["pause"], options["back"], options["deadline"]) == (6.0, 20.0, 26.0)
     # Where nothing is stopped the old ones only go on.
     options = job_of(plan_of(service(database=Database())), "switch web")["options"]["hold"]
-    assert (options["pause"], options["back"], options["deadline"]) == (2.0, 2.0, 10.0)
+    assert (options["pause"], options["back"], options["deadline"]) == (3.0, 3.0, 10.0)
     # And where there is no way back, nothing has to be left for it.
-    assert job_of(plan_of(), "switch web")["options"]["hold"]["deadline"] == 10.0
+    assert job_of(plan_of(), "switch web")["options"]["hold"]["deadline"] == 12.0
 
 
 @pytest.mark.parametrize(
     ("keys", "state", "why"),
     [
-        ({"hold": Hold(deadline=24.0)}, {}, "raise hold.deadline to 25 s, or do without a way back"),
+        ({"hold": Hold(deadline=25.0)}, {}, "raise hold.deadline to 26 s, or do without a way back"),
         ({}, {"traffic": {"web": replace(FITS, timeout=20)}}, "raise the timeouts on the way"),
         ({"estimates": {"offline": 3.0}}, {}, "declare estimates.replace"),
     ],
