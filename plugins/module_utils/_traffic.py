@@ -48,12 +48,11 @@ _DOOR = re.compile(r"(?:\*|0\.0\.0\.0|127\.0\.0\.1|localhost)?:(\d+)$")
 
 def doors(text: str) -> Dict[str, str]:
     """By frontend, a URL that leads through it from the balancer itself: of those that listen in plain text on every
-    address, or on the loopback one, and send what no rule is about to some backend.
+    address, or on the loopback one.
 
     Another address may be one that the balancers share: who knows which of them would answer there.
     """
     found: Dict[str, str] = {}
-    open_ends: Set[str] = set()
     section, name = "", ""
     for line in text.splitlines():
         words = line.split("#", 1)[0].split()
@@ -61,17 +60,11 @@ def doors(text: str) -> Dict[str, str]:
             continue
         if words[0] in SECTIONS:
             section, name = words[0], words[1] if len(words) > 1 else ""
-            if section == "listen":
-                open_ends.add(name)
-        elif section not in ("frontend", "listen"):
-            continue
-        elif words[0] == "default_backend":
-            open_ends.add(name)
-        elif words[0] == "bind" and len(words) > 1:
+        elif words[0] == "bind" and section in ("frontend", "listen") and len(words) > 1:
             match = _DOOR.match(words[1])
             if match and not {"ssl", "accept-proxy"} & set(words):
                 found.setdefault(name, "http://127.0.0.1:%s/" % match.group(1))
-    return {name: url for name, url in found.items() if name in open_ends}
+    return found
 
 
 def rates(

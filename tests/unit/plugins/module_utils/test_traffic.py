@@ -54,9 +54,6 @@ frontend tls
     bind *:443 ssl crt /etc/cert.pem
     bind 127.0.0.1:8443
     default_backend web
-frontend picky       # what no rule is about is answered 503
-    bind *:84
-    use_backend web if { hdr(host) www }
 listen both
     bind 0.0.0.0:85
 frontend inside
