@@ -152,16 +152,10 @@ def test_the_self_test_holds_its_own_request_and_no_other(hold_lab: HoldLab, loa
 
 def test_the_self_test_is_about_the_hold_and_not_about_the_service(hold_lab: HoldLab) -> None:
     test = {"url": "http://keystone/", "unix": str(hold_lab.home / "internal.sock"), "timeout": 60}
-    names = [("keystone_internal_back", name) for name in ("ctl1", "ctl2")]
-    try:
-        for backend, name in names:
-            hold_lab.cli(f"set server {backend}/{name} state maint")
-        result = hold_lab.hold("held", deadline=NEVER, self_test=test, **FAR)
-        assert result["self_test"]["held"] and result["self_test"]["status"] == 503
-        hold_lab.hold("released")
-    finally:
-        for backend, name in names:
-            hold_lab.cli(f"set server {backend}/{name} state ready")
+    hold_lab.servers("maint")
+    result = hold_lab.hold("held", deadline=NEVER, self_test=test, **FAR)
+    assert result["self_test"]["held"] and result["self_test"]["status"] == 503
+    hold_lab.hold("released")
 
 
 def test_a_frontend_without_the_action_fails_the_self_test_and_is_not_held(hold_lab: HoldLab) -> None:
