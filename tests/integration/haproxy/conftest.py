@@ -244,7 +244,7 @@ class Lab:
         )
 
     def restart(self) -> None:
-        """The whole container: its processes get the same pids."""
+        """The whole container: its processes may get the same pids."""
         docker("restart", self.container)
         until(self.all_up, "both servers up again")
 
