@@ -160,7 +160,8 @@ def test_without_a_canary_failed_requests_let_nothing_begin_after_the_first_job(
         upgrade = start("upgrade", upgrade_services=declared)
         assert upgrade.end() != 0
         run = journal()
-        ended(start("revert"))
+    # Not under the load: until it has drained the first one, requests fail, and the way back would not end well for it.
+    ended(start("revert"))
     assert run is not None and run["outcome"] != "done"
     # Its own checks were content with it; real requests were not.
     [first] = [job for job in run["jobs"] if job["kind"] == "replace"]
