@@ -101,10 +101,10 @@ MAXCONN_FIXED_FROM = (3, 1)
 
 # Distributions backport single fixes into old releases: what a package's version begins with, and the patch level
 # behind it from which it carries this one, such as {"2.6.12-1+deb12u": 9}. None is known; docs/adr/0004 tells more.
-MAXCONN_FIXED_PACKAGES: Mapping[str, int] = {}
+MAXCONN_FIXED_PACKAGES: Dict[str, int] = {}
 
 
-def maxconn_danger(version: str, packages: Mapping[str, int] = MAXCONN_FIXED_PACKAGES) -> Optional[str]:
+def maxconn_danger(version: str) -> Optional[str]:
     """Why a frontend of this HAProxy must not be held by its maxconn; None where it is known to be safe.
 
     `version` as `show info` gives it, with the package's own patch level ("2.6.12-1+deb12u4").
@@ -119,7 +119,7 @@ def maxconn_danger(version: str, packages: Mapping[str, int] = MAXCONN_FIXED_PAC
     if fixed is not None and patch >= fixed:
         return None
     package = re.match(r"(.*-.*?)(\d+)$", version)
-    if package and int(package.group(2)) >= packages.get(package.group(1), math.inf):
+    if package and int(package.group(2)) >= MAXCONN_FIXED_PACKAGES.get(package.group(1), math.inf):
         return None
     known = "in no release of this branch"
     if fixed is not None:

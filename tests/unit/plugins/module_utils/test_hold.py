@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.rondo.upgrade.plugins.module_utils._hold import (
     LONGEST_STEP_SECONDS,
+    MAXCONN_FIXED_PACKAGES,
     PROTOCOL,
     SPACING_SECONDS,
     SPREAD_SECONDS,
@@ -98,8 +99,11 @@ def test_maxconn_is_safe_only_where_the_release_is_known_to_be_fixed(version: st
         ("2.6.13-1+deb12u9", False),
     ],
 )
-def test_a_package_that_carries_the_fix_is_safe_from_that_patch_level_on(version: str, safe: bool) -> None:
-    assert (maxconn_danger(version, {"2.6.12-1+deb12u": 9}) is None) == safe
+def test_a_package_that_carries_the_fix_is_safe_from_that_patch_level_on(
+    monkeypatch: pytest.MonkeyPatch, version: str, safe: bool
+) -> None:
+    monkeypatch.setitem(MAXCONN_FIXED_PACKAGES, "2.6.12-1+deb12u", 9)
+    assert (maxconn_danger(version) is None) == safe
 
 
 def test_a_refused_release_names_the_issue_and_the_release_that_is_fixed() -> None:
