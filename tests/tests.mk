@@ -8,7 +8,7 @@ parts := lint types sanity unit strategy integration molecule-default molecule-f
 pytest := $(python) -m pytest
 collection := .cache/collections/ansible_collections/rondo/upgrade
 
-test: setup engine  ## All tests, one part after the other (about 35 minutes)
+test: setup engine  ## All tests, one part after the other (about 40 minutes)
 	@$(python) tools/parts.py $(parts)
 
 lint: setup  ## Style of Python, YAML and roles; documentation; changelog
