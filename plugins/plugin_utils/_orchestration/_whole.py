@@ -40,9 +40,10 @@ def besides(
             continue
         for number, instance in enumerate(service.instances):
             copy = there.get(instance.name)
-            if copy is not None and (copy.port is not None or not wanted):
+            starts = wanted and needs_replacing(instance, state)
+            if copy is not None and (copy.port is not None or not starts):
                 found[instance.name] = Beside(copy.host, copy.port)
-            elif wanted and needs_replacing(instance, state):
+            elif starts:
                 host = copy.host if copy else service.beside_host(number)
                 port = _free_port(service, state, host, taken.setdefault(host, set()))
                 found[instance.name] = Beside(host, port)

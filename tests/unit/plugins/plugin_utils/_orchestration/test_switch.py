@@ -284,6 +284,15 @@ def test_an_earlier_run_is_gone_on_with(state: dict[str, Any], expected: list[st
             assert [one["beside"]["port"] for one in job["instances"]] == [15004] * 3
 
 
+def test_copies_that_the_balancers_have_forgotten_are_removed_by_the_method_that_made_them() -> None:
+    left = {"web": {name: replace(copy, port=None) for name, copy in copies(serving=False)["web"].items()}}
+    plan = plan_of(service(method="held_switch"), state=seen(schema={"web": ()}, instances=HOME, beside=left))
+    [job] = plan.to_dict()["jobs"]
+    jsonschema.validate(plan.to_dict(), SCHEMA)
+    assert job["id"] == "settle web"
+    assert [one["beside"]["container"] for one in job["instances"]] == ["web.rondo-beside"] * 3
+
+
 def test_a_switch_that_was_cut_off_goes_before_anything_else() -> None:
     other = replace(service("api"), estimates={"replace": 20.0, "offline": 3.0, "switch": 5000.0})
     state = seen(traffic={"web": FITS, "api": FITS}, in_flight=frozenset({"web"}), schema={"web": (), "api": ()})
