@@ -215,14 +215,16 @@ _COLUMNS = ("address", "weight", "admin", "backup", "checked")
 
 
 def table_changes(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """What differs between two tables of a backend (rows by server), as sentences. What was down may be up now."""
+    """What differs between two tables of a backend (rows by server), as sentences. What was down or taken out may serve
+    now: a run that goes on where another was cut off brings it back."""
     for name in before:
         if name not in after:
             yield f"{name} is gone"
             continue
         then, now = before[name], after[name]
         for column in _COLUMNS:
-            if then.get(column) != now.get(column):
+            back = column == "admin" and now.get("admin") == "ready" and now.get("usable")
+            if then.get(column) != now.get(column) and not back:
                 yield f"{name}: {column} was {then.get(column)}, is {now.get(column)}"
         if then.get("usable") and not now.get("usable"):
             yield f"{name} was {then.get('status')}, is {now.get('status')}"

@@ -182,6 +182,12 @@ def test_a_table_is_as_it_was(after: dict[str, Any], told: list[str] | None) -> 
 
 def test_a_server_that_was_down_may_be_up() -> None:
     assert list(table_changes({"a": {**ROW, "usable": False, "status": "DOWN"}}, {"a": ROW})) == []
+    out = {**ROW, "admin": "maint", "usable": False, "status": "MAINT"}
+    assert list(table_changes({"a": out}, {"a": ROW})) == []
+    # Back, but not up.
+    assert list(table_changes({"a": out}, {"a": {**ROW, "usable": False, "status": "DOWN"}})) == [
+        "a: admin was maint, is ready"
+    ]
 
 
 def test_a_version_that_is_not_said_any_more() -> None:
