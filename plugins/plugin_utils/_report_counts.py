@@ -36,11 +36,20 @@ def counted(
     """
     seen = [name for name in after if after[name] and before.get(name)]
     rows = {
-        name: _rose([before[name], *(reading for of, reading in between if of == name), after[name]], backends)
+        name: _rose([before[name], *_within(before[name], after[name], name, between), after[name]], backends)
         for name in seen
     }
     total = {key: sum(row[key] for row in rows.values()) for key in _ALL}
     return {**total, "by_balancer": rows, "unseen": sorted({*before, *after} - set(seen))}
+
+
+def _within(
+    first: Mapping[str, Any], last: Mapping[str, Any], name: str, between: Sequence[tuple[str, Mapping[str, Any]]]
+) -> Iterator[Mapping[str, Any]]:
+    """What jobs read of a balancer in the time that is counted: the counts may be taken again after them."""
+    for of, reading in between:
+        if of == name and float(first["at"]) <= float(reading["at"]) <= float(last["at"]):
+            yield reading
 
 
 def _rose(readings: Sequence[Mapping[str, Any]], backends: Collection[str] | None) -> dict[str, Any]:

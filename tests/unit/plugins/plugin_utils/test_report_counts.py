@@ -100,6 +100,14 @@ def test_only_the_services_own_backends_count() -> None:
     assert counted({"lb1": before}, [], {"lb1": after})["hrsp_5xx"] == 10
 
 
+def test_what_jobs_read_outside_of_the_time_that_is_counted_does_not_count() -> None:
+    first, last = reading(5, worker(hrsp_5xx=1)), reading(9, worker(hrsp_5xx=1))
+    earlier, later = reading(1, worker()), reading(10, worker(hrsp_5xx=3))
+    found = counted({"lb1": first}, [("lb1", earlier), ("lb1", later)], {"lb1": last})
+    assert found["failed"] == 0
+    assert found["by_balancer"]["lb1"]["note"] == ""
+
+
 def test_balancers_without_both_counts_are_named() -> None:
     found = counted({"lb1": reading(1, worker()), "lb2": reading(1, worker())}, [], {"lb1": reading(9, worker(stot=4))})
     assert found["unseen"] == ["lb2"]
