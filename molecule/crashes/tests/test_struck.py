@@ -455,7 +455,7 @@ def test_a_canary_goes_alone_and_is_watched(lab: Laboratory, start: Start, relea
         assert run.end() == 0, run.output
     assert whole(lab, release)
     canary, *others = (job for job in journal()["jobs"] if job["kind"] == "replace")
-    assert canary["phase"] == "canary web"
+    assert canary["phase"] == "canary 1 web"
     assert len(others) == len(MEMBERS) - 1
     # It served for its bake time and its min_healthy_time before the next one began, and then two went at a time.
     assert canary["took"] > 8 + 1
