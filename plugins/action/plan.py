@@ -100,7 +100,7 @@ def _observed(cluster: Any, facts: _cluster.Facts, directory: Path) -> tuple[Any
     if kept is None:
         return _cluster.state(cluster, facts), {}
     with kept:
-        return _cluster.state(cluster, facts, kept.tested(), kept.unfinished()), kept.durations()
+        return _cluster.state(cluster, facts, kept.tested(), kept.unfinished(), kept.one_way()), kept.durations()
 
 
 def _learned(path: str | None) -> _rehearsal.Learned:

@@ -136,10 +136,12 @@ class Rotation:
         return [key for key in sorted(taken) if key in self.servers and not self.servers[key].forced_out]
 
     def put_right(self, taken):
-        """Take out again what was forgotten, except what the run has come for."""
+        """Take out again what was forgotten. What the run has come for is told only: it is drained, or goes through
+        its proof, as if it had not been forgotten."""
         for key in self.forgot(taken):
             if key in self.wanted:
                 self.forgotten.add(key)
+                self.restore(key)
             elif not last_usable(self.servers, {key}):
                 self.command(key, "state maint")
                 self.restore(key)

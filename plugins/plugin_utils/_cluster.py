@@ -12,7 +12,7 @@ contract).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -231,8 +231,9 @@ def state(
     facts: Facts,
     tested: frozenset[tuple[str, str, str]] = frozenset(),
     unfinished: Iterable[Mapping[str, Any]] = (),
+    one_way: Collection[str] = (),
 ) -> State:
-    """What runs, as the facts tell; `tested` and `unfinished` are the journal's.
+    """What runs, as the facts tell; `tested`, `unfinished` and `one_way` are the journal's.
 
     Raises DeclarationError where declaration and balancers' tables do not agree.
     """
@@ -264,6 +265,13 @@ def state(
         tested=tested,
         traffic=traffic(cluster, facts),
         in_flight=frozenset(in_flight),
+        # It begins after the last instance of the old version was stopped, and not before.
+        offline_begun=frozenset(
+            name
+            for name in one_way
+            if name in cluster.services
+            and not any(instances[one.name].healthy for one in cluster.services[name].instances)
+        ),
         spare=spare(facts),
         beside=second_copies(cluster, facts),
         obstacles=tuple(_obstacles(cluster, facts, checks)),

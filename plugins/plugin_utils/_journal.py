@@ -407,6 +407,17 @@ class Journal:
             ).fetchone()[0]
             return {"job": _job(row), "position": position, "total": total or 0}
 
+    def one_way(self) -> frozenset[str]:
+        """The services whose last `switch` passed its point of no return and was not done."""
+        with self._errors("read"):
+            rows = self._db.execute("SELECT service, outcome, details FROM jobs WHERE kind = 'switch' ORDER BY run")
+            last = {row["service"]: row for row in rows}
+        return frozenset(
+            service
+            for service, row in last.items()
+            if row["outcome"] != "done" and json.loads(row["details"]).get("no_return")
+        )
+
     def unfinished(self) -> list[dict[str, Any]]:
         """The jobs that someone must look at before anything else begins: those in flight in the last run, and those
         that it took over from a lost one and has not done. Empty once a run has ended as done."""

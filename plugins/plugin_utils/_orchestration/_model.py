@@ -256,9 +256,10 @@ class State:
 
     `schema` says per service which schema jobs are still to do. `active` names the active member's host of
     active/passive services. `tested` holds (service, from, to) triples that an earlier run completed. `in_flight` names
-    the instances whose job an earlier run began and never ended, and the services whose `switch` it did. `spare` is by
-    host, `beside` by service and instance: second copies that are there. `obstacles` are sentences: each stands in the
-    way of any upgrade until an operator removed it. `notes` are worth saying, no more.
+    the instances whose job an earlier run began and never ended, and the services whose `switch` it did.
+    `offline_begun`: services none of whose instances serves since a `switch` whose `database.offline` has no way back.
+    `spare` is by host, `beside` by service and instance: second copies that are there. `obstacles` are sentences: each
+    stands in the way of any upgrade until an operator removed it. `notes` are worth saying, no more.
     """
 
     instances: Mapping[str, InstanceState] = field(default_factory=dict)
@@ -268,6 +269,7 @@ class State:
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
     tested: frozenset[tuple[str, str, str]] = frozenset()
     in_flight: frozenset[str] = frozenset()
+    offline_begun: frozenset[str] = frozenset()
     spare: Mapping[str, Spare] = field(default_factory=dict)
     beside: Mapping[str, Mapping[str, SecondCopy]] = field(default_factory=dict)
     obstacles: tuple[str, ...] = ()

@@ -100,6 +100,7 @@ def keys(job: Job, service: Service, choice: Choice, state: State, copies: Mappi
         "options": {
             "offline": service.database.offline and job.kind == "switch",
             "offline_reversible": service.database.offline_reversible,
+            "offline_begun": service.name in state.offline_begun,
             "hold": _hold(service, choice.pause, state) if choice.pause and job.kind == "switch" else None,
             "side_by_side": _side_by_side(service, choice.method),
         },

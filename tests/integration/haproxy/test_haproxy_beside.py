@@ -43,11 +43,11 @@ def test_a_whole_way_there_under_load_loses_no_request(beside_lab: BesideLab, lo
         whole = lab.beside(share=100)
         assert whole["changed"] and {row["status"] for row in whole["servers"]} == {"UP", "DRAIN"}
         assert not lab.beside(share=100)["changed"]
-        assert set(lab.asked(8)) == set(COPIES)
+        assert set(lab.asked()) == set(COPIES)
 
         back = lab.beside(share=0)
         assert back["changed"] and not lab.beside(share=0)["changed"]
-        assert set(lab.asked(8)) == set(HOME)
+        assert set(lab.asked()) == set(HOME)
         gone = lab.beside(state="absent")
         assert gone["changed"] and sorted(gone["removed"]) == sorted(known["added"]), gone
         assert not lab.beside(state="absent")["changed"]
@@ -70,7 +70,7 @@ def test_a_copy_that_is_not_healthy_gets_no_request(beside_lab: BesideLab, load:
     with load(lab.get) as clients:
         failed = lab.beside(share=50, timeout=3)
         assert failed["failed"] and "ctl2.rondo-beside is DOWN" in failed["msg"], failed
-        assert set(lab.asked(10)) == set(HOME)
+        assert set(lab.asked()) == set(HOME)
     assert not clients.failed
 
 
@@ -89,7 +89,7 @@ def test_a_reload_in_the_middle_changes_nothing(beside_lab: BesideLab, load: typ
         # What was out by the configuration alone is found by the next call, and comes back on proof.
         back = lab.beside(share=0)
         assert "msg" not in back, back
-        assert set(lab.asked(8)) == set(HOME)
+        assert set(lab.asked()) == set(HOME)
         assert "msg" not in lab.beside(state="absent")
     assert not clients.failed
     lab.again_as_it_was()
@@ -104,10 +104,10 @@ def test_a_reload_between_two_calls_is_put_right_where_the_configuration_is_some
     assert "msg" not in lab.beside(share=100, **options)
     assert lab.config.read_text() == lab.configuration.format(home=lab.home)
     lab.reload()
-    assert set(lab.asked(8)) == set(HOME)
+    assert set(lab.asked()) == set(HOME)
     again = lab.beside(share=100, **options)
     assert again["changed"] and again["added"], again
-    assert set(lab.asked(8)) == set(COPIES)
+    assert set(lab.asked()) == set(COPIES)
     # It is this run's business what is out: drained servers of other services are out again, too.
     rows = [{"backend": "plain_back", "name": "ctl1"}]
     assert "msg" not in lab.module("haproxy_server", servers=rows, state="maintenance", fence=fence)
@@ -123,12 +123,12 @@ def test_where_haproxy_adds_none_at_run_time_the_configuration_and_a_reload_do(
         # The new worker's is the second.
         pids = [reading["workers"][0]["pid"] for reading in known["readings"]]
         assert len(set(pids)) == 2, known
-        assert set(lab.asked(8)) == set(HOME)
+        assert set(lab.asked()) == set(HOME)
         assert not lab.beside()["changed"]
         assert "msg" not in lab.beside(share=100)
-        assert set(lab.asked(8)) == set(COPIES)
+        assert set(lab.asked()) == set(COPIES)
         assert "msg" not in lab.beside(share=0)
-        assert set(lab.asked(8)) == set(HOME)
+        assert set(lab.asked()) == set(HOME)
         assert "msg" not in lab.beside(state="absent")
         lab.again_as_it_was()
         assert not clients.failed
@@ -155,7 +155,7 @@ def test_the_gate_sends_the_traffic_back_at_once(beside_lab: BesideLab, load: ty
     assert gone_wrong["gate"]["errors"] and gone_wrong["gate"]["seconds"] < PATIENCE
     assert {status for status, _body in clients.failed} == {500}
     assert len(clients.failed) <= 0.2 * len(clients.answers)
-    assert set(lab.asked(10)) == set(HOME)
+    assert set(lab.asked()) == set(HOME)
     assert "disabled" in lab.config.read_text()
 
 
@@ -165,7 +165,7 @@ def test_a_copy_that_dies_in_the_window_sends_the_traffic_back(beside_lab: Besid
     lab.copies[COPIES[0]].stop()
     seen = lab.beside(share=100, watch=PATIENCE * 2)
     assert seen["switched_back"] and "went down" in seen["verdict"], seen
-    assert set(lab.asked(10)) == set(HOME)
+    assert set(lab.asked()) == set(HOME)
 
 
 def test_the_gate_is_content_with_good_copies_and_tells_the_share(beside_lab: BesideLab, load: type[Load]) -> None:
@@ -187,7 +187,7 @@ def test_what_somebody_else_has_taken_out_stays_out(beside_lab: BesideLab) -> No
     lab.beside(share=100)
     lab.beside(share=0)
     assert lab.status(BACKENDS[0], "ctl2") == "MAINT"
-    assert set(lab.asked(6)) == {"ctl1"}
+    assert set(lab.asked()) == {"ctl1"}
 
 
 def test_copies_are_not_taken_out_while_they_are_all_that_serves(beside_lab: BesideLab) -> None:
@@ -195,7 +195,7 @@ def test_copies_are_not_taken_out_while_they_are_all_that_serves(beside_lab: Bes
     lab.beside(share=100)
     refused = lab.beside(state="absent")
     assert refused["failed"] and "no usable server would remain" in refused["msg"]
-    assert set(lab.asked(6)) == set(COPIES)
+    assert set(lab.asked()) == set(COPIES)
 
 
 def test_copies_go_when_their_last_request_is_answered(beside_lab: BesideLab) -> None:
@@ -253,7 +253,7 @@ def test_a_move_under_a_hold_does_not_wait_for_a_check_of_what_was_checked(besid
     assert "msg" not in moved, moved
     assert " disabled  # rondo.upgrade" in lab.config.read_text()
     lab.reload()
-    assert set(lab.asked(8)) == set(COPIES)
+    assert set(lab.asked()) == set(COPIES)
 
 
 def test_nothing_is_moved_where_the_hold_has_ended_by_itself(beside_lab: BesideLab) -> None:
@@ -262,10 +262,10 @@ def test_nothing_is_moved_where_the_hold_has_ended_by_itself(beside_lab: BesideL
     options = {"share": 100, "release": True, "state_directory": str(lab.home)}
     refused = lab.beside(only_held=True, **options)
     assert refused["failed"] and "the hold of keystone has ended by itself" in refused["msg"], refused
-    assert set(lab.asked(8)) == set(HOME)
+    assert set(lab.asked()) == set(HOME)
     # Where the old ones are stopped there is nothing to wait for.
     assert "msg" not in lab.beside(**options)
-    assert set(lab.asked(8)) == set(COPIES)
+    assert set(lab.asked()) == set(COPIES)
 
 
 def test_a_hold_by_maxconn_ends_with_the_move(beside_lab: BesideLab) -> None:
@@ -279,7 +279,7 @@ def test_a_hold_by_maxconn_ends_with_the_move(beside_lab: BesideLab) -> None:
     rows = [line.split(",") for line in lab.cli("show stat").splitlines()]
     limit = rows[0].index("slim")
     assert [row[limit] for row in rows if row[:2] == ["internal", "FRONTEND"]] == ["77"]
-    assert set(lab.asked(8)) == set(COPIES)
+    assert set(lab.asked()) == set(COPIES)
 
 
 def test_wrong_names_are_found_before_anything_is_touched(beside_lab: BesideLab) -> None:

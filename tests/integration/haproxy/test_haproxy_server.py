@@ -148,7 +148,7 @@ def test_what_a_reload_forgot_is_put_right_by_the_runs_next_call(lab: Lab) -> No
     lab.reload()
     wait_for(lab, lab.all_up, "all servers up in the new worker")
     returned = lab.module("haproxy_server", servers=lab.rows("ctl1"), state="ready", fence=fence)
-    assert returned["changed"] and returned["restored"] == []
+    assert returned["changed"] and returned["restored"] == [f"{EXTERNAL}/ctl1", f"{INTERNAL}/ctl1"]
     assert lab.all_up()
     again = lab.module("haproxy_server", servers=lab.rows("ctl2"), state="ready", fence=fence)
     assert not again["changed"] and again["restored"] == []

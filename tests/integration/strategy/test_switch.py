@@ -64,7 +64,8 @@ def play(home: Path, core: cores.Core, playbook: str, hosts: dict[str, Any], **v
 
 
 def job(**keys: Any) -> dict[str, Any]:
-    options = {"offline": False, "offline_reversible": False, "hold": None, "side_by_side": {"max_errors": 0.1}}
+    offline = {"offline": False, "offline_reversible": False, "offline_begun": False}
+    options = {**offline, "hold": None, "side_by_side": {"max_errors": 0.1}}
     return {
         "service": "web",
         "method": "side_by_side",
@@ -230,21 +231,26 @@ def test_what_two_holds_came_to(tmp_path: Path, core: cores.Core) -> None:
         pytest.param(True, False, 25, {"unreachable": True}, 60, True, id="nobody-knows"),
         pytest.param(True, False, 25, None, 60, False, id="not-reached"),
         pytest.param(False, False, 25, None, 5, False, id="nothing-to-run"),
+        pytest.param(True, False, 25, "earlier", 60, True, id="an-earlier-run"),
     ],
 )
 def test_until_when_there_is_a_way_back(
     tmp_path: Path, core: cores.Core, offline: bool, reversible: bool, deadline: int,
-    ended: dict[str, Any] | None, give_up: int, no_way: bool,
+    ended: dict[str, Any] | str | None, give_up: int, no_way: bool,
 ) -> None:  # fmt: skip
     stages = [{"name": "hold", "results": []}]
-    if ended is not None:
+    earlier = ended == "earlier"
+    if ended is not None and not earlier:
         stages.append({"name": "database.offline", "results": [ended]})
     instance = {"healthy_deadline": 60}
     hold = {"deadline": deadline, "pause": 5, "back": 20}
     wanted = PLAYBOOK.format(home=tmp_path, roles=ROLES, wanted="[switch_give_up, switch_no_way]")
     said = play(
         tmp_path, core, wanted, {"home": {}}, switch_done={"stages": stages},
-        upgrade_job={**job(offline=offline, offline_reversible=reversible, hold=hold), "instances": [instance]},
+        upgrade_job={
+            **job(offline=offline, offline_reversible=reversible, offline_begun=earlier, hold=hold),
+            "instances": [instance],
+        },
     )  # fmt: skip
     assert (tmp_path / "found.json").exists(), said
     assert json.loads((tmp_path / "found.json").read_text()) == [give_up, no_way]

@@ -102,7 +102,7 @@ def job(method: str, *, offline: bool, reversible: bool) -> dict[str, Any]:
         "id": "switch web", "kind": "switch", "service": "web", "host": "one", "hosts": ["one"], "instance": None,
         "method": method, "instances": [instance], "artifact": instance["artifact"],
         "options": {
-            "offline": offline, "offline_reversible": reversible, "hold": hold,
+            "offline": offline, "offline_reversible": reversible, "offline_begun": False, "hold": hold,
             "side_by_side": None if method == "hold" else beside,
         },
     }  # fmt: skip

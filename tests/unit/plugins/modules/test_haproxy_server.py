@@ -335,6 +335,16 @@ class TestMeanwhile:
         assert seen == ["MAINT"]
         assert rotation.restored == ["keystone_back/ctl2"]
 
+    def test_the_one_that_the_run_has_come_for_is_told_and_proven_anew(self) -> None:
+        world = World(server(CTL1), server(CTL2))
+        rotation = world.rotation(CTL1)
+        rotation.look()
+        rotation.put_right({CTL1})
+        assert (rotation.restored, rotation.changed) == (["keystone_back/ctl1"], False)
+        # To its proof it goes as one that has been out: the world has no check that passes.
+        with pytest.raises(Failed, match="keystone_back/ctl1 is DOWN"):
+            rotation.bring_back(1, 0)
+
     def test_one_that_is_on_its_way_back_is_left_alone(self) -> None:
         world, rotation = self.world(Kept(CTL1))
         rotation.drain(60, True, "maintenance")

@@ -223,6 +223,15 @@ def test_what_a_lost_run_left_in_flight_is_told_in_a_line_each() -> None:
     )
 
 
+def test_database_offline_has_begun_where_a_switch_had_no_way_back_and_nobody_serves() -> None:
+    facts = _facts()
+    assert _cluster.state(_cluster_of(), facts, one_way={"keystone", "gone"}).offline_begun == frozenset()
+    for row in facts["lb1"]["observe_haproxy"]["backends"].values():
+        row["servers"] = {name: _server("MAINT", usable=False) for name in row["servers"]}
+    assert _cluster.state(_cluster_of(), facts).offline_begun == frozenset()
+    assert _cluster.state(_cluster_of(), facts, one_way={"keystone", "gone"}).offline_begun == {"keystone"}
+
+
 @pytest.mark.parametrize(
     ("code", "steps"),
     [(0, {"keystone": ()}), (2, {"keystone": ("expand", "contract")}), (4, {"keystone": ("contract",)}), (1, {})],

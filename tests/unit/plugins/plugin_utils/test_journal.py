@@ -130,6 +130,22 @@ def test_what_a_switch_teaches(path: Path) -> None:
         assert journal.tested() == {("keystone", "28.1.0", "29.1.0")}
 
 
+def test_a_switch_that_passed_its_point_of_no_return_is_known_until_one_is_done(path: Path) -> None:
+    row = {"kind": "switch", "id": "switch keystone", "service": "keystone", "host": "ctl1", "instance": None}
+    with Journal(path) as journal:
+        found = []
+        for noted, outcome in (({}, "failed"), ({"no_return": True}, "failed"), ({"no_return": True}, "done")):
+            run = journal.start_run(PLAN)
+            journal.begin(run, row)
+            journal.note(run, row["id"], noted)
+            found.append(journal.one_way())
+            journal.end(run, row["id"], outcome)
+            found.append(journal.one_way())
+            journal.end_run(run, outcome)
+        never, failed = frozenset[str](), frozenset({"keystone"})
+        assert found == [never, never, failed, failed, failed, never]
+
+
 def test_only_a_run_that_was_done_counts_as_tested(path: Path) -> None:
     with Journal(path) as journal:
         run = journal.start_run(PLAN)

@@ -94,6 +94,11 @@ def test_held_switch_is_a_chain() -> None:
     assert plan.rounds == [["expand web"], ["switch web"], REPLACED, ["settle web"], ["contract web"]]
 
 
+def test_the_job_is_told_that_an_earlier_one_had_no_way_back() -> None:
+    plan = plan_of(service(side_by_side=None), state=seen(traffic={"web": PATIENT}, offline_begun=frozenset({"web"})))
+    assert job_of(plan, "switch web")["options"]["offline_begun"] is True
+
+
 def test_hold_is_one_job() -> None:
     plan = plan_of(service(side_by_side=None), state=seen(traffic={"web": PATIENT}))
     assert plan.choices["web"].method == "hold"
@@ -102,6 +107,7 @@ def test_hold_is_one_job() -> None:
     assert options == {
         "offline": True,
         "offline_reversible": False,
+        "offline_begun": False,
         "hold": {
             "deadline": 46.0,
             "on_deadline": "release",
