@@ -5,7 +5,8 @@
 
 What is private here: the names of the include actions, a strategy's `_blocked_hosts`, `_workers`, `_results` and
 `_rpc_queue`, the queue manager's `_unreachable_hosts`, an iterator's blocks and host states, a play's roles, what they
-note of hosts, their loading and that of files, how a task's executor makes a connection, and a playbook's file name.
+note of hosts, their loading and that of files, the folders of a plugin loader, how a task's executor makes a
+connection, and a playbook's file name.
 Each name was looked up in every version in `TESTED`; a version outside it is refused, because a renamed attribute would
 make the window blind.
 """
@@ -33,7 +34,7 @@ from ansible.playbook.handler import Handler
 from ansible.playbook.helpers import load_list_of_blocks
 from ansible.playbook.role import Role
 from ansible.playbook.role.include import RoleInclude
-from ansible.plugins.loader import action_loader
+from ansible.plugins.loader import action_loader, connection_loader
 from ansible.release import __version__ as core_version
 from ansible.template import Templar, trust_as_template
 from ansible.utils.fqcn import add_internal_fqcns
@@ -122,8 +123,22 @@ class PlayView:
 
     def has_task(self, name: str) -> bool:
         """Whether the host has anything left to run. Not to be asked about a busy host: its tasks may yet come."""
-        _state, self._next[name] = self._iterator.get_next_task_for_host(self.host(name), peek=True)
-        return self._next[name] is not None
+        host = self.host(name)
+        state, task = self._iterator.get_next_task_for_host(host, peek=True)
+        while task is not None and self._ends_role(task):
+            self._iterator.set_state_for_host(name, state)
+            role = self._iterator._play._get_cached_role(task._role)
+            if name in role._had_task_run:
+                role._completed[name] = True
+            state, task = self._iterator.get_next_task_for_host(host, peek=True)
+        self._next[name] = task
+        return task is not None
+
+    @staticmethod
+    def _ends_role(task: Any) -> bool:
+        """The mark behind a role's last task. To free it is a task like any other, for which it gathers all the host's
+        variables."""
+        return bool(task.implicit and task.action in C._ACTION_META and task.args.get("_raw_params") == "role_complete")
 
     def waits(self, name: str) -> bool:
         """The task that `has_task` saw last does little more than wait."""
@@ -189,6 +204,28 @@ def cheap_forks() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+@contextlib.contextmanager
+def connections_listed_once() -> Iterator[None]:
+    """Within it the connection plugins are listed once, and again when a role has brought its own. Whenever somebody
+    asks for a host's variables, and so for each task, ansible-core looks through all their folders on the disk."""
+    everywhere = connection_loader.all
+    known: dict[int, list[str]] = {}
+
+    def listed(**options: Any) -> Iterator[Any]:
+        if options != {"path_only": True}:
+            return iter(everywhere(**options))
+        folders = len(connection_loader._extra_dirs)
+        if folders not in known:
+            known[folders] = list(everywhere(**options))
+        return iter(known[folders])
+
+    connection_loader.all = listed
+    try:
+        yield
+    finally:
+        connection_loader.all = everywhere
 
 
 def forget_repeated_roles(iterator: Any) -> None:

@@ -101,7 +101,7 @@ class StrategyModule(FreeStrategy):
         self._jobs = [job["id"] for job in plan["jobs"]]
         self._answers = compat.Answers(self)
         self._forks = view.forks()
-        with self._control.interruptible(), compat.cheap_forks():
+        with self._control.interruptible(), compat.cheap_forks(), compat.connections_listed_once():
             return super().run(iterator, play_context)
 
     def get_hosts_left(self, iterator):

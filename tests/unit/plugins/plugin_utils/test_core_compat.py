@@ -6,11 +6,14 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from ansible.errors import AnsibleError
+from ansible.plugins.loader import connection_loader
 from ansible.template import Templar, trust_as_template
 
 from ansible_collections.rondo.upgrade.plugins.plugin_utils import _core_compat as compat
@@ -102,3 +105,23 @@ def test_a_role_that_shows_its_variables_is_not_forgotten_for_one_that_does_not(
     play = SimpleNamespace(roles=[public, private])
     compat.forget_repeated_roles(SimpleNamespace(_play=play))
     assert play.roles == [public, private]
+
+
+def test_connections_are_listed_once_and_again_with_those_that_a_role_brings(tmp_path: Path) -> None:
+    def named(found: Iterable[str]) -> set[str]:
+        return {Path(path).stem for path in found}
+
+    ours = connection_loader.all
+    before = named(ours(path_only=True))
+    (tmp_path / "carrier_pigeon.py").write_text("")
+    try:
+        with compat.connections_listed_once():
+            assert named(connection_loader.all(path_only=True)) == before >= {"ssh", "local"}
+            connection_loader.add_directory(str(tmp_path))
+            assert named(connection_loader.all(path_only=True)) == before | {"carrier_pigeon"}
+            (tmp_path / "courier.py").write_text("")
+            assert "courier" not in named(connection_loader.all(path_only=True))
+    finally:
+        connection_loader._extra_dirs.remove(str(tmp_path))
+        connection_loader._paths = None
+    assert connection_loader.all == ours
