@@ -345,7 +345,7 @@ class Balancer:
         """Process ids, none where no master socket is known."""
         if self.master is None:
             return []
-        text = self._ask("show proc", self.master)
+        text = self.ask_master("show proc")
         if "<PID>" not in text:
             raise HaproxyError("%s: is not a master's socket (haproxy -W -S PATH)" % self.master)
         return parse_old_workers(text)
@@ -358,7 +358,7 @@ class Balancer:
         """
         workers = [_worker(self._ask("show info"), self._ask("show stat"), old=False)]
         for pid in self.old_workers():
-            info, stat = (self._ask("@!%d show %s" % (pid, what), self.master) for what in ("info", "stat"))
+            info, stat = (self.ask_master("@!%d show %s" % (pid, what)) for what in ("info", "stat"))
             if "Pid:" in info and stat.startswith("# pxname"):  # else it ended since `show proc`
                 workers.append(_worker(info, stat, old=True))
         return {"at": time.time(), "workers": workers}
@@ -368,7 +368,7 @@ class Balancer:
         keys = set(wanted)
         found: Dict[Key, int] = {}
         for pid in self.old_workers():
-            answer = self._ask("@!%d show stat" % pid, self.master)
+            answer = self.ask_master("@!%d show stat" % pid)
             if not answer.startswith("# pxname"):
                 continue  # it ended since `show proc`
             for row in parse_stat(answer):
@@ -382,11 +382,22 @@ class Balancer:
         """Close sessions in old workers one by one: those refuse `shutdown sessions server` ("Proxy is disabled")."""
         keys = set(wanted)
         for pid in self.old_workers():
-            for session in parse_sessions(self._ask("@!%d show sess" % pid, self.master), keys):
-                self._ask("@!%d shutdown session %s" % (pid, session), self.master)
+            for session in parse_sessions(self.ask_master("@!%d show sess" % pid), keys):
+                self.ask_master("@!%d shutdown session %s" % (pid, session))
 
-    def _ask(self, command: str, address: Optional[str] = None) -> str:
-        return ask(address or self.address, command, self.timeout)
+    def _ask(self, command: str) -> str:
+        return ask(self.address, command, self.timeout)
+
+    def ask_master(self, command: str) -> str:
+        """A master that reloads executes itself anew: for a moment nobody listens on its socket."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                return ask(str(self.master), command, self.timeout)
+            except Unreachable as error:
+                if not isinstance(error.__cause__, ConnectionRefusedError) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.05)
 
 
 def _worker(info: str, stat: str, old: bool) -> Dict[str, Any]:

@@ -540,10 +540,10 @@ class Hold:
         told = 0
         for pid in self.balancer.old_workers():
             prefix = "@!%d rondo hold %s" % (pid, self.service)
-            answer = ask(self.balancer.master, prefix, self.balancer.timeout)
+            answer = self.balancer.ask_master(prefix)
             if " state=on " in answer:
                 self.guard()
-                ask(self.balancer.master, prefix + " off", self.balancer.timeout)
+                self.balancer.ask_master(prefix + " off")
                 told += 1
         return told
 

@@ -294,6 +294,22 @@ class TestBalancer:
         with pytest.raises(HaproxyError, match="is not a master's socket"):
             balancer.old_workers()
 
+    def test_a_master_that_executes_itself_anew_is_asked_again(self, folder: Path, answering) -> None:
+        path = folder / "m"
+        with socket.socket(socket.AF_UNIX) as left_behind:
+            left_behind.bind(str(path))
+        with pytest.raises(Unreachable, match="/m: the socket is there, but no HAProxy listens behind it"):
+            Balancer(str(folder / "s"), 0.1, master=str(path)).old_workers()
+
+        def back() -> None:
+            answering(socket.AF_UNIX, str(folder / "new"), reply(b"#<PID> <type>\n"))
+            (folder / "new").rename(path)
+
+        later = threading.Timer(0.3, back)
+        later.start()
+        assert Balancer(str(folder / "s"), 60, master=str(path)).old_workers() == []
+        later.join()
+
     def test_without_a_masters_socket_no_old_workers_are_known(self) -> None:
         assert Balancer("/nothing", 60).old_sessions([(BACK, "ctl1")]) == {}
 
