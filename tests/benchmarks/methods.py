@@ -66,8 +66,8 @@ while True:
                 # What the page cache could give back at once does not count; cgroups 1 and 2 name it differently.
                 pages = memory["stats"]
                 row[name] = memory["usage"] - pages.get("total_inactive_file", pages.get("inactive_file", 0))
-            except (KeyError, docker.errors.APIError):
-                continue
+            except (KeyError, ValueError, docker.errors.APIError):
+                continue  # Of one that is just being removed the engine tells half, nothing, or an error.
     print(json.dumps(row), flush=True)
     if select.select([sys.stdin], [], [], 0.5)[0]:
         break
@@ -89,6 +89,8 @@ def memory_seen(folder: Path) -> Iterator[list[dict[str, int]]]:
             yield rows
         finally:
             process.communicate()
+    if process.returncode:
+        raise SystemExit("bench-methods: the look at memory failed, see above")
     rows += [json.loads(line) for line in path.read_text().splitlines()]
 
 
