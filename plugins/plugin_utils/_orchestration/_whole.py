@@ -179,7 +179,10 @@ def held(service: Service, choice: Choice, state: State, *, switches: bool) -> l
     """
     if not switches or choice.method in (None, "roll"):
         return []
-    return list(_held(service, choice, state.traffic.get(service.name, Traffic())))
+    return [
+        *_held(service, choice, state.traffic.get(service.name, Traffic())),
+        _way_back(service, choice, begun=service.name in state.offline_begun),
+    ]
 
 
 def _held(service: Service, choice: Choice, traffic: Traffic) -> Iterator[str]:
@@ -217,11 +220,16 @@ def _held(service: Service, choice: Choice, traffic: Traffic) -> Iterator[str]:
                 f"traffic moves in steps: {moves}, each for {show_duration(declared.step_time)}; above "
                 f"{declared.max_errors * 100:.4g} % of errors it goes back"
             )
-    yield _way_back(service, choice)
 
 
-def _way_back(service: Service, choice: Choice) -> str:
+def _way_back(service: Service, choice: Choice, *, begun: bool) -> str:
+    """`begun`: an earlier run has begun a `database.offline` that has no way back."""
     database, pause = service.database, choice.pause
+    if begun:
+        return (
+            "no way back: an earlier run has begun database.offline (offline_reversible: false), and no old version is "
+            "started again, whatever fails; if the new one fails, the requests are let go and fail"
+        )
     if one_way(database):
         return (
             "no way back once database.offline has begun, even if it fails (offline_reversible: false): the old version"

@@ -97,6 +97,10 @@ def test_held_switch_is_a_chain() -> None:
 def test_the_job_is_told_that_an_earlier_one_had_no_way_back() -> None:
     plan = plan_of(service(side_by_side=None), state=seen(traffic={"web": PATIENT}, offline_begun=frozenset({"web"})))
     assert job_of(plan, "switch web")["options"]["offline_begun"] is True
+    assert plan.to_dict()["services"][0]["held"][-1] == (
+        "no way back: an earlier run has begun database.offline (offline_reversible: false), and no old version is "
+        "started again, whatever fails; if the new one fails, the requests are let go and fail"
+    )
 
 
 def test_hold_is_one_job() -> None:
