@@ -70,7 +70,9 @@ options:
           C(.rondo-beside).
         type: str
       address:
-        description: Its address, HOST:PORT, where it is not on the host of O(copies[].like).
+        description:
+          - Its address, HOST:PORT, where it is not on the host of O(copies[].like).
+          - This or O(copies[].port) is needed with O(state=present).
         type: str
       port:
         description: Its port, where it is on that host.
@@ -423,7 +425,7 @@ class Beside:
         if not address and row["port"]:
             there = line.address if line else self.servers[like].address
             address = "%s:%d" % (there.rpartition(":")[0], row["port"])
-        if not address:
+        if not address and self.params["state"] == "present":
             raise BesideError("copies: %s/%s needs an address, or a port" % (row["backend"], row["name"]))
         return Copy(row["backend"], row["name"], address, tuple(words), Entry(self.base_weight(like), True))
 

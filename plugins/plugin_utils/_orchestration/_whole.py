@@ -35,12 +35,13 @@ def besides(
     taken: dict[str, set[int]] = {}
     for service in cluster.services.values():
         there = state.beside.get(service.name, {})
-        wanted = methods.get(service.name) in COPYING and not copied(service, state)
+        stale = {each.name for each in service.instances if needs_replacing(each, state)}
+        wanted = bool(stale) and methods.get(service.name) in COPYING and not copied(service, state)
         if not (there or wanted):
             continue
         for number, instance in enumerate(service.instances):
             copy = there.get(instance.name)
-            starts = wanted and needs_replacing(instance, state)
+            starts = wanted and (copy is not None or instance.name in stale)
             if copy is not None and (copy.port is not None or not starts):
                 found[instance.name] = Beside(copy.host, copy.port)
             elif starts:

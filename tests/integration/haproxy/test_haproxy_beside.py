@@ -51,6 +51,8 @@ def test_a_whole_way_there_under_load_loses_no_request(beside_lab: BesideLab, lo
         gone = lab.beside(state="absent")
         assert gone["changed"] and sorted(gone["removed"]) == sorted(known["added"]), gone
         assert not lab.beside(state="absent")["changed"]
+        forgotten = [{"backend": backend, "name": name} for backend in BACKENDS for name in COPIES]
+        assert lab.beside(state="absent", copies=forgotten)["changed"] is False
     assert not clients.failed
     lab.again_as_it_was()
 

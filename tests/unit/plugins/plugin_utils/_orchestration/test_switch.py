@@ -300,7 +300,23 @@ def test_copies_that_the_balancers_have_forgotten_are_removed_by_the_method_that
     [job] = plan.to_dict()["jobs"]
     jsonschema.validate(plan.to_dict(), SCHEMA)
     assert job["id"] == "settle web"
-    assert [one["beside"]["container"] for one in job["instances"]] == ["web.rondo-beside"] * 3
+    assert [one["beside"] for one in job["instances"]] == [
+        {
+            "host": host,
+            "port": None,
+            "container": "web.rondo-beside",
+            "servers": [{"backend": "web_back", "name": f"{host}.rondo-beside"}],
+        }
+        for host in HOSTS
+    ]
+
+
+def test_a_forgotten_copy_of_an_instance_that_is_home_gets_a_port_where_others_are_switched() -> None:
+    left = {"web": {"web@c1": SecondCopy("c1")}}
+    instances = {**OUT, "web@c1": HOME["web@c1"]}
+    plan = plan_of(service(method="held_switch"), state=seen(instances=instances, beside=left))
+    ports = [one["beside"]["port"] for one in job_of(plan, "switch web")["instances"]]
+    assert len(ports) == 3 and None not in ports
 
 
 def test_a_switch_that_was_cut_off_goes_before_anything_else() -> None:
