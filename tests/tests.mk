@@ -6,9 +6,11 @@
 
 parts := lint types sanity unit strategy integration molecule-default molecule-faults molecule-rehearsal
 pytest := $(python) -m pytest
+# Those that don't look at the clock run side by side.
+workers := --numprocesses auto --maxprocesses 4
 collection := .cache/collections/ansible_collections/rondo/upgrade
 
-test: setup engine  ## All tests, one part after the other (about 40 minutes)
+test: setup engine  ## All tests, one part after the other (about 40 minutes on two cores)
 	@$(python) tools/parts.py $(parts)
 
 lint: setup  ## Style of Python, YAML and roles; documentation; changelog
@@ -27,13 +29,13 @@ sanity: setup  ## ansible-test sanity, on ansible-core 2.19 and on the newest th
 	$(python) tools/sanity.py .venv $$(ls -d .cache/venv-newest 2>/dev/null)
 
 unit: setup  ## The brain, the modules and the plugins, without any container
-	$(pytest) tests/unit
+	$(pytest) $(workers) tests/unit
 
 strategy: setup  ## The strategy, on ansible-core 2.19 and on the newest that runs here
 	$(pytest) tests/integration/strategy
 
 integration: setup engine  ## Modules, probe and playbooks against real HAProxy and a real engine
-	$(pytest) tests/integration --ignore tests/integration/strategy
+	$(pytest) $(workers) --dist loadfile tests/integration --ignore tests/integration/strategy
 
 molecule-default: setup engine  ## Keystone upgraded under load: create, converge, idempotence, verify, destroy
 	molecule test --no-command-borders --scenario-name default

@@ -421,13 +421,17 @@ class Beside:
             words = []
         else:
             words = copied_words(line.words, row["name"], follows)
-        address = row["address"]
-        if not address and row["port"]:
-            there = line.address if line else self.servers[like].address
-            address = "%s:%d" % (there.rpartition(":")[0], row["port"])
-        if not address and self.params["state"] == "present":
-            raise BesideError("copies: %s/%s needs an address, or a port" % (row["backend"], row["name"]))
+        # Of those that go nobody may know it any more, nor the server that they are like.
+        address = self.address_of(row, like, line) if self.params["state"] == "present" else ""
         return Copy(row["backend"], row["name"], address, tuple(words), Entry(self.base_weight(like), True))
+
+    def address_of(self, row, like, line):
+        if row["address"]:
+            return row["address"]
+        if not row["port"]:
+            raise BesideError("copies: %s/%s needs an address, or a port" % (row["backend"], row["name"]))
+        there = line.address if line else self.servers[like].address
+        return "%s:%d" % (there.rpartition(":")[0], row["port"])
 
     def base_weight(self, key):
         """The weight as configured, before anything of ours."""
