@@ -150,7 +150,7 @@ def disk(cluster: Any) -> Iterator[Disk]:
     owner = f"uid={os.getuid()},gid={os.getgid()}"
     mounted = privileged("mount", "-t", "tmpfs", "-o", f"size=4m,mode=700,{owner}", "tmpfs", str(folder))
     if mounted.returncode:
-        pytest.skip(f"a disk of its own needs root, or sudo without a password: {mounted.stderr.strip()}")
+        pytest.skip(f"a disk can't be mounted here (it needs root, or sudo with no password): {mounted.stderr.strip()}")
     try:
         yield Disk(folder)
     finally:

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 CACHE = REPOSITORY / ".cache"
 
@@ -72,6 +74,15 @@ def named(name: str) -> Core | None:
             _install(folder, requirements)
             made.write_text(" ".join(requirements) + "\n")
     return Core(name, folder / "bin")
+
+
+def needed(name: str) -> Core:
+    """That core; the test is skipped where nothing here can carry it."""
+    found = named(name)
+    if found is None:
+        minors, pinned = PINNED[name]
+        pytest.skip(f"{pinned} needs Python {' or '.join(f'3.{minor}' for minor in minors)}, and none is here")
+    return found
 
 
 def _install(folder: Path, requirements: list[str]) -> None:
